@@ -1,0 +1,98 @@
+"""The dtype policy, and elementwise functions whose derivatives are finite where they should be."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+
+def is_concrete(x: Any) -> bool:
+    """True where the value of `x` can be looked at (it is not being traced)."""
+    return not isinstance(x, jax.core.Tracer)
+
+
+def as_float(name: str, value: ArrayLike) -> Float[Array, "..."]:
+    """`value` as a floating array; integers are promoted, Python scalars stay weakly typed.
+
+    Raises:
+        ValueError: a float64 NumPy array while JAX's 64-bit mode is off (it would silently lose half its digits),
+            or a value that is not real.
+    """
+    if isinstance(value, np.ndarray) and value.dtype == np.float64 and not jax.config.jax_enable_x64:  # pyright: ignore
+        raise ValueError(
+            f"{name} is a float64 NumPy array, but JAX runs in 32 bits. Either switch 64 bits on before the first "
+            f"array, jax.config.update('jax_enable_x64', True), or pass {name}.astype('float32')."
+        )
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a real number or an array of them, got {value!r}") from error
+    if jnp.issubdtype(array.dtype, jnp.complexfloating) or array.dtype == jnp.bool_:
+        raise ValueError(f"{name} must be real, got dtype {array.dtype}")
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        array = array.astype(jnp.result_type(float))
+    return array
+
+
+def unify(tree: Any) -> Any:
+    """All floating leaves of `tree` in one strong dtype: the widest of those that are not weakly typed.
+
+    Normalising once, where a problem is built, keeps Python scalars from widening float32 arrays and from
+    compiling the same program twice.
+    """
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating)]
+    strong = [x.dtype for x in leaves if not getattr(x, "weak_type", False)]
+    dtype = jnp.result_type(float)
+    if strong:
+        dtype = max(strong, key=lambda d: jnp.finfo(d).bits)
+
+    def cast(x):
+        if not jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating):
+            return x
+        return jax.lax.convert_element_type(x, dtype)
+
+    return jax.tree.map(cast, tree)
+
+
+def check(name: str, value: Array, valid: Any, requirement: str) -> None:
+    """Raise on a concrete `value` that breaks `requirement`, naming the field, the index and the offender.
+
+    Args:
+        valid: function of a NumPy array that is True where an entry is allowed. Not called while tracing.
+    """
+    if not is_concrete(value):
+        return
+    host = np.asarray(value)
+    bad = ~np.asarray(valid(host))
+    if bad.any():
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        where = f"{name}[{', '.join(map(str, index))}]" if index else name
+        raise ValueError(f"{where} must be {requirement}, got {host[index]}")
+
+
+def safe_power(x: Float[Array, "..."], exponent: Float[Array, "..."]) -> Float[Array, "..."]:
+    """x**exponent for x >= 0, zero (with zero derivatives) where x <= 0.
+
+    Masked before and after, so that neither x**(exponent-1) nor log(0) reaches a derivative.
+    """
+    positive = x > 0
+    inside = jnp.where(positive, x, 1)
+    return jnp.where(positive, jnp.exp(exponent * jnp.log(inside)), 0)
+
+
+def sinh_ratio(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
+    """sinh(a)/sinh(b) for 0 <= a <= b, without overflow, and a/b in the limit b -> 0.
+
+    Both exponentials are scaled by exp(-b): sinh(a)/sinh(b) = e^{a-b} (1 - e^{-2a})/(1 - e^{-2b}).
+    """
+    tiny = b < 1e-4 if b.dtype == jnp.float64 else b < 1e-2
+    b_safe = jnp.where(tiny, 1, b)
+    ratio = jnp.exp(a - b_safe) * jnp.expm1(-2 * a) / jnp.expm1(-2 * b_safe)
+    # Series to fourth order: sinh(z)/z = 1 + z²/6 + z⁴/120.
+    b_nonzero = jnp.where(b > 0, b, 1)
+    linear = jnp.where(b > 0, a / b_nonzero, 0)
+    series = linear * (1 + (a**2) / 6 + a**4 / 120) / (1 + (b**2) / 6 + b**4 / 120)
+    return jnp.where(tiny, series, ratio)

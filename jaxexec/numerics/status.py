@@ -1,0 +1,102 @@
+"""The one `Status` every result carries, and the poison that a failed lane spreads over its values."""
+
+import enum
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float
+
+
+class Status(enum.IntEnum):
+    """What happened to one problem, one stock or one row. Stored as an int32 array in results.
+
+    `OK` and `OK_INACCURATE` (converged, but only to a looser tolerance than was asked) carry numbers that can
+    be used; `LOCAL` is a stationary point of a problem that is not convex. Every other status comes with NaN
+    values and NaN derivatives in its lane, and leaves the other lanes of a batch as they are.
+    """
+
+    OK = 0
+    OK_INACCURATE = 1
+    LOCAL = 2
+    MAX_STEPS = 3
+    INFEASIBLE = 4
+    UNBOUNDED = 5
+    NONCONVEX = 6
+    NONFINITE_INPUT = 7
+    NONFINITE_INTERNAL = 8
+    INSUFFICIENT_DATA = 9
+    RANK_DEFICIENT = 10
+    ILL_CONDITIONED = 11
+
+    @property
+    def remedy(self) -> str:
+        """One sentence: what the user can do about it."""
+        return _REMEDIES[self]
+
+
+class Flag(enum.IntFlag):
+    """Bits that accompany a status: things done on the way that a careful reader wants to know."""
+
+    NONE = 0
+    GUESS_IGNORED = 1
+    CLIPPED = 2
+    FLOAT32 = 4
+
+
+_REMEDIES = {
+    Status.OK: "Nothing to do.",
+    Status.OK_INACCURATE: "Usable; for more digits switch on float64 (jax_enable_x64) or raise max_steps.",
+    Status.LOCAL: "The cost is not convex: try other starting points and compare the objectives.",
+    Status.MAX_STEPS: "The solver ran out of steps: raise max_steps, or check the units of the inputs.",
+    Status.INFEASIBLE: "The order cannot be completed: market volume is zero throughout, or a cap is too tight.",
+    Status.UNBOUNDED: "The objective has no minimum: check the signs of the costs and the drift.",
+    Status.NONCONVEX: "The cost is not strictly convex: it needs eta > 0, phi > 0, psi >= 0, risk_aversion >= 0, "
+    "and under the 'almgren-chriss' convention eta V - permanent_impact tau V^2 / 2 > 0.",
+    Status.NONFINITE_INPUT: "An input is NaN or infinite, a time does not increase, or a volume is negative.",
+    Status.NONFINITE_INTERNAL: "Numbers overflowed inside the solver: check the units of the inputs.",
+    Status.INSUFFICIENT_DATA: "Too few observations for the number of parameters: use more data.",
+    Status.RANK_DEFICIENT: "Regressors are constant or collinear: drop one, or use data that vary.",
+    Status.ILL_CONDITIONED: "The regressors are nearly collinear: read the estimates with their condition number.",
+}
+
+
+def is_usable(status: ArrayLike) -> Bool[Array, "..."]:
+    """True where a status carries numbers that can be used (OK, OK_INACCURATE, LOCAL)."""
+    return jnp.asarray(status) <= Status.LOCAL
+
+
+def poison(x: Float[Array, "..."], failed: Bool[Array, "..."]) -> Float[Array, "..."]:
+    """NaN where `failed`, with a derivative that is NaN only where something is asked of it.
+
+    The tangent of a failed entry is zero where the incoming tangent is zero and NaN otherwise; the same holds for
+    the cotangent. A loss that masks failed lanes (cotangent zero) therefore trains on, and one that forgets to
+    sees NaN. `x` must be finite inside failed lanes if gradients are to stay finite there.
+
+    The rule is carried by `lax.custom_linear_solve`, because it is the one linear primitive of JAX whose forward
+    and transposed action can both be given.
+    """
+    failed = jnp.broadcast_to(failed, x.shape)
+
+    def spread(_, v):
+        return jnp.where(failed & (v != 0), jnp.nan, v)
+
+    linear = lax.custom_linear_solve(lambda v: v, x, spread, transpose_solve=spread)
+    return jnp.where(failed, jnp.nan, 0).astype(x.dtype) + linear
+
+
+@jax.custom_jvp
+def replace_where(bad: Bool[Array, "..."], x: Float[Array, "..."], safe: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`safe` where `bad`, else `x`; the derivative with respect to `x` passes straight through.
+
+    Used where inputs enter: a bad lane is computed with harmless numbers, and `poison` at the exit can still send
+    its NaN back to the very input that caused it.
+    """
+    return jnp.where(bad, safe, x)
+
+
+@replace_where.defjvp
+def _replace_where_jvp(primals, tangents):
+    bad, x, safe = primals
+    return replace_where(bad, x, safe), tangents[1]

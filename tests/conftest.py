@@ -1,0 +1,31 @@
+"""Strict numerics for every test: 64 bits, strict promotion of types and ranks, warnings as errors."""
+
+import json
+import pathlib
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def references() -> dict:
+    """High-precision reference results; skips where they are not at hand."""
+    path = SHARED / "math" / "references.json"
+    if not path.exists():
+        pytest.skip("reference results are not at hand")
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="session")
+def taq_sample() -> pathlib.Path:
+    """Folder of the real trades and quotes; skips where it is not at hand."""
+    path = SHARED / "data" / "taq_sample"
+    if not path.exists():
+        pytest.skip("the real sample is not at hand")
+    return path
