@@ -37,22 +37,20 @@ def as_float(name: str, value: ArrayLike) -> Float[Array, "..."]:
     return array
 
 
-def unify(tree: Any) -> Any:
-    """All floating leaves of `tree` in one strong dtype: the widest of those that are not weakly typed.
+def unify(tree: Any, *, final: bool = False) -> Any:
+    """All floating leaves of `tree` in one dtype: the widest of those that did not come from Python numbers.
 
-    Normalising once, where a problem is built, keeps Python scalars from widening float32 arrays and from
-    compiling the same program twice.
+    Normalising where things are built keeps Python numbers from widening float32 arrays and from compiling the same
+    program twice. While every leaf is a Python number the choice stays open, unless this is the `final` word.
     """
-    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating)]
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
     strong = [x.dtype for x in leaves if not getattr(x, "weak_type", False)]
-    dtype = jnp.result_type(float)
-    if strong:
-        dtype = max(strong, key=lambda d: jnp.finfo(d).bits)
+    if not strong and not final:
+        return tree
+    dtype = max(strong, key=lambda d: jnp.finfo(d).bits) if strong else jnp.result_type(float)
 
     def cast(x):
-        if not jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating):
-            return x
-        return jax.lax.convert_element_type(x, dtype)
+        return jax.lax.convert_element_type(x, dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
     return jax.tree.map(cast, tree)
 

@@ -1,0 +1,293 @@
+"""The question (`Liquidation`), its objective, and the answer (`Schedule`).
+
+On steps k = 1..N of length τ_k with inventory x_0 = shares, x_N = target, trades n_k = x_{k−1} − x_k (a sale is
+positive) and participation ρ_k = n_k/(τ_k V_k),
+
+    U = Σ τ_k V_k L(ρ_k)  +  permanent impact  −  drift  +  (γ/2) Σ s_k R_k,       s_k = σ_k² τ_k + gap variance
+
+    convention             R_k                     drift                            permanent impact
+    "continuous"           (x²_{k−1} + x²_k)/2     Σ α_k τ_k (x_{k−1} + x_k)/2      ½κ(x_0² − x_N²)
+    "almgren-chriss"       x²_k                    Σ α_k τ_k x_k                    ½κ(x_0² − x_N² − Σ n_k²)
+
+The first is second-order accurate for Guéant's continuous problem (2016, ch. 3), the second is Almgren and Chriss's
+discrete model exactly (2000, eqs. 4–8).
+"""
+
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
+
+import equinox as eqx
+from jaxexec.costs import ExecutionCost
+from jaxexec.market import Market
+from jaxexec.numerics.arrays import as_float, check, is_concrete, unify
+
+Convention = Literal["continuous", "almgren-chriss"]
+CONVENTIONS = ("continuous", "almgren-chriss")
+
+
+class Liquidation(eqx.Module):
+    """One parent order: sell `shares` down to `target` over the market's grid, at least cost and risk.
+
+    Args:
+        shares: x_0, shares held at the start; negative for an order to buy. Scalar.
+        market: the market.
+        cost: the execution cost L; its parameters are scalars or (steps,) arrays.
+        risk_aversion: γ in E + (γ/2) Var, per currency, ≥ 0 and finite. Typically 1e-7 to 1e-5. Almgren and
+            Chriss's λ is γ/2.
+        target: x_N, shares held at the end.
+        convention: "continuous" or "almgren-chriss".
+
+    Raises:
+        ValueError: a wrong type or shape, or a concrete value that breaks the above; the field is named. The same
+            faults in traced values end in a `Status` of the schedule.
+    """
+
+    shares: Float[Array, ""]
+    market: Market
+    cost: ExecutionCost
+    risk_aversion: Float[Array, ""]
+    target: Float[Array, ""]
+    convention: Convention = eqx.field(static=True)
+
+    def __init__(
+        self,
+        shares: ArrayLike,
+        market: Market,
+        cost: ExecutionCost,
+        risk_aversion: ArrayLike,
+        target: ArrayLike = 0.0,
+        convention: Convention = "continuous",
+    ):
+        _check_types(market, cost, convention)
+        scalars = {"shares": shares, "risk_aversion": risk_aversion, "target": target}
+        arrays = {name: as_float(name, value) for name, value in scalars.items()}
+        for name, array in arrays.items():
+            if array.ndim:
+                raise ValueError(
+                    f"{name} must be a scalar, got shape {array.shape}; use jax.vmap for a batch of orders"
+                )
+            check(name, array, np.isfinite, "finite")
+        check("risk_aversion", arrays["risk_aversion"], lambda v: v >= 0, "at least 0")
+        normal = unify({"market": market, "cost": cost, **arrays}, final=True)
+        self.shares = normal["shares"]
+        self.market = normal["market"]
+        self.cost = normal["cost"]
+        self.risk_aversion = normal["risk_aversion"]
+        self.target = normal["target"]
+        self.convention = convention
+        _check_discrete_convexity(self)
+
+    @property
+    def grid(self):
+        """The market's time grid."""
+        return self.market.grid
+
+
+class Schedule(eqx.Module):
+    """The answer: an optimal schedule with its certificate.
+
+    A failed problem has NaN in all fields but `duality_gap`, `relative_gap`, `residual`, `status` and `iterations`,
+    and derivatives that are NaN unless masked out.
+
+    Attributes:
+        times: (nodes,) trading days.
+        inventory: (nodes,) x_k, shares held.
+        trades: (steps,) n_k, shares sold in each step; a purchase is negative.
+        costate: (steps,) Guéant's p, minus the marginal cost of selling one share more; currency per share.
+        expected_cost: E, implementation shortfall in currency.
+        variance: Var, currency².
+        objective: U = E + (γ/2) Var, currency.
+        duality_gap: upper bound of what this schedule costs above the optimum, currency.
+        relative_gap: the gap over execution cost + (γ/2) variance.
+        residual: relative violation of the optimality conditions q' = V H'(p), in shares.
+        status: a `Status`, int32.
+        flags: bits of `Flag`, int32.
+        iterations: Newton steps taken, int32.
+    """
+
+    times: Float[Array, " nodes"]
+    inventory: Float[Array, " nodes"]
+    trades: Float[Array, " steps"]
+    costate: Float[Array, " steps"]
+    expected_cost: Float[Array, ""]
+    variance: Float[Array, ""]
+    objective: Float[Array, ""]
+    duality_gap: Float[Array, ""]
+    relative_gap: Float[Array, ""]
+    residual: Float[Array, ""]
+    status: Int[Array, ""]
+    flags: Int[Array, ""]
+    iterations: Int[Array, ""]
+
+    def table(self):
+        """The schedule as a `presentation.Table`: one row a step. Concrete, unbatched schedules only."""
+        from jaxexec.presentation import Table
+
+        host = self._host("table")
+        start = host.inventory[:-1]
+        rows = np.column_stack([host.times[:-1], host.times[1:], start, host.trades, host.costate]).tolist()
+        footer = (
+            f"{_status_name(host.status)}; expected cost {float(host.expected_cost):,.6g}, standard deviation "
+            f"{float(np.sqrt(host.variance)):,.6g}, objective {float(host.objective):,.6g}, relative duality gap "
+            f"{float(host.relative_gap):.1e}"
+        )
+        columns = ("from (days)", "to (days)", "inventory (shares)", "trade (shares)", "costate (currency/share)")
+        return Table("Schedule", columns, rows, footer)
+
+    def summary(self) -> str:
+        """The schedule as text, with its status and certificate."""
+        return self.table().text()
+
+    def plot(self):
+        """Inventory against time, a matplotlib Figure."""
+        from jaxexec.presentation import figures
+
+        host = self._host("plot")
+        return figures.trajectories(host.times, {"inventory": host.inventory}, title="Optimal schedule")
+
+    def to_polars(self):
+        """One row a step: time_start, time_end, inventory_start, trade, costate (polars DataFrame)."""
+        import polars
+
+        host = self._host("to_polars")
+        return polars.DataFrame(
+            {
+                "time_start": host.times[:-1],
+                "time_end": host.times[1:],
+                "inventory_start": host.inventory[:-1],
+                "trade": host.trades,
+                "costate": host.costate,
+            }
+        )
+
+    def _host(self, what: str) -> Any:
+        if not is_concrete(self.trades) or self.trades.ndim != 1:
+            raise ValueError(
+                f"{what} needs one concrete schedule; pick one of a batch with jax.tree.map(lambda x: x[i], schedule)"
+            )
+        import jax
+
+        return jax.tree.map(np.asarray, self)
+
+
+def expected_cost(problem: Liquidation, trades: Float[Array, " steps"]) -> Float[Array, ""]:
+    """E, the expected implementation shortfall of any schedule, in currency.
+
+    Args:
+        trades: (steps,) shares sold in each step; a purchase is negative. They need not sum to the order: what is
+            left over is simply held at the end.
+
+    Returns:
+        Σ τV L(ρ) + permanent impact − drift, as the convention has it. Infinite where a step without market volume
+        is traded in.
+    """
+    trades = _as_trades(problem, trades)
+    inventory = _inventory(problem, trades)
+    return execution_cost(problem, trades) + _permanent_cost(problem, inventory, trades) - _gain(problem, inventory)
+
+
+def variance(problem: Liquidation, trades: Float[Array, " steps"]) -> Float[Array, ""]:
+    """Var, the variance of the implementation shortfall of any schedule, in currency²."""
+    return variance_of_inventory(problem, _inventory(problem, _as_trades(problem, trades)))
+
+
+def objective(problem: Liquidation, trades: Float[Array, " steps"]) -> Float[Array, ""]:
+    """U = E + (γ/2) Var of any schedule, in currency."""
+    return expected_cost(problem, trades) + problem.risk_aversion / 2 * variance(problem, trades)
+
+
+def execution_cost(problem: Liquidation, trades: Float[Array, " steps"]) -> Float[Array, ""]:
+    """Σ τV L(n/(τV)): spread and temporary impact, in currency."""
+    volume = jnp.broadcast_to(problem.market.step_volume, trades.shape)
+    open_ = volume > 0
+    rate = jnp.where(open_, trades / jnp.where(open_, volume, 1), 0)
+    impossible = jnp.where(~open_ & (trades != 0), jnp.inf, 0).astype(trades.dtype)
+    return jnp.sum(volume * problem.cost.value(rate) + impossible)
+
+
+def variance_of_inventory(problem: Liquidation, inventory: Float[Array, " nodes"]) -> Float[Array, ""]:
+    """Σ s_k R_k of a path of inventories, in currency²."""
+    after = inventory[1:] ** 2
+    held = (inventory[:-1] ** 2 + after) / 2 if problem.convention == "continuous" else after
+    return jnp.sum(problem.market.step_variance * held)
+
+
+def path_cost(
+    problem: Liquidation, inventory: Float[Array, " nodes"], trades: Float[Array, " steps"]
+) -> Float[Array, ""]:
+    """E of a path whose inventories are known to full relative accuracy (a sum of trades would lose the tails)."""
+    return execution_cost(problem, trades) + _permanent_cost(problem, inventory, trades) - _gain(problem, inventory)
+
+
+def _permanent_cost(problem: Liquidation, inventory: Array, trades: Array) -> Array:
+    squares = inventory[0] ** 2 - inventory[-1] ** 2
+    if problem.convention == "almgren-chriss":
+        squares = squares - jnp.sum(trades**2)
+    return problem.market.permanent_impact / 2 * squares
+
+
+def _gain(problem: Liquidation, inventory: Array) -> Array:
+    held = (inventory[:-1] + inventory[1:]) / 2 if problem.convention == "continuous" else inventory[1:]
+    return jnp.sum(problem.market.step_drift * held)
+
+
+def _inventory(problem: Liquidation, trades: Array) -> Array:
+    sold = jnp.concatenate([jnp.zeros((1,), trades.dtype), jnp.cumsum(trades)])
+    return problem.shares - sold
+
+
+def _as_trades(problem: Liquidation, trades: ArrayLike) -> Array:
+    array = as_float("trades", trades)
+    if array.shape != (problem.grid.steps,):
+        raise ValueError(f"trades must have shape ({problem.grid.steps},), got {array.shape}")
+    return array.astype(problem.shares.dtype)
+
+
+def _status_name(status: ArrayLike) -> str:
+    from jaxexec.numerics.status import Status
+
+    return Status(int(status)).name
+
+
+def _check_types(market: Any, cost: Any, convention: Any) -> None:
+    if not isinstance(market, Market):
+        raise ValueError(f"market must be a jaxexec.Market, got {type(market).__name__}")
+    if not isinstance(cost, ExecutionCost):
+        raise ValueError(f"cost must be a jaxexec.ExecutionCost, got {type(cost).__name__}")
+    if convention not in CONVENTIONS:
+        raise ValueError(f"convention must be one of {CONVENTIONS}, got {convention!r}")
+    import jax
+
+    for path, leaf in jax.tree_util.tree_leaves_with_path(cost):
+        if jnp.shape(leaf) not in ((), (market.grid.steps,)):
+            name = jax.tree_util.keystr(path).lstrip(".")
+            raise ValueError(
+                f"cost.{name} must be a scalar or have shape ({market.grid.steps},), got {jnp.shape(leaf)}"
+            )
+
+
+def _check_discrete_convexity(problem: Liquidation) -> None:
+    """Refuse concrete problems whose permanent impact outweighs the temporary one within a step (η̃ ≤ 0)."""
+    _, convex = discrete_cost(problem)
+    if is_concrete(convex) and not bool(convex):
+        raise ValueError(
+            "permanent_impact is too large for convention='almgren-chriss': L(ρ) − ½ κ τV ρ² must stay strictly convex "
+            f"in every step, and does not for permanent_impact = {problem.market.permanent_impact} with this "
+            f"{type(problem.cost).__name__}. Use a smaller permanent impact, more steps, a QuadraticCost, or "
+            "convention='continuous', where permanent impact does not touch the schedule."
+        )
+
+
+def discrete_cost(problem: Liquidation) -> tuple[ExecutionCost, Bool[Array, ""]]:
+    """The cost a step really has, permanent impact within the step taken off, and whether it is strictly convex."""
+    cost, volume = problem.cost, problem.market.step_volume
+    possible = jnp.asarray(True)
+    if problem.convention == "almgren-chriss":
+        permanent = problem.market.permanent_impact * volume
+        cost, possible = cost.less_permanent(permanent)
+    traded_in = volume > 0
+    return cost, possible & jnp.all(cost.is_convex() | ~traded_in) & jnp.all(problem.cost.is_convex())

@@ -1,0 +1,155 @@
+"""What the market is while an order works: a grid of times and piecewise-constant curves on its steps."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+import equinox as eqx
+from jaxexec.numerics.arrays import as_float, check, is_concrete, unify
+
+
+class TimeGrid(eqx.Module):
+    """The times between which an order trades, in trading days.
+
+    Args:
+        times: (nodes,) increasing and finite, at least two. May be traced.
+
+    Raises:
+        ValueError: fewer than two nodes, not one-dimensional, or (where concrete) a time that is not finite or does
+            not increase; the message names the index.
+    """
+
+    times: Float[Array, " nodes"]
+
+    def __init__(self, times: ArrayLike):
+        times = as_float("times", times)
+        if times.ndim != 1 or times.shape[0] < 2:
+            raise ValueError(f"times must have shape (nodes,) with at least 2 nodes, got shape {times.shape}")
+        check("times", times, np.isfinite, "finite")
+        if is_concrete(times):
+            _check_increasing(np.asarray(times))
+        self.times = times
+
+    @classmethod
+    def uniform(cls, horizon: ArrayLike, steps: int) -> "TimeGrid":
+        """`steps` equal steps from 0 to `horizon` trading days; `horizon` may be traced.
+
+        Raises:
+            ValueError: `horizon` is concrete and not positive and finite, or `steps` is not a positive integer.
+        """
+        if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
+            raise ValueError(f"steps must be a positive integer, got {steps!r}")
+        horizon = as_float("horizon", horizon)
+        if horizon.ndim:
+            raise ValueError(f"horizon must be a scalar, got shape {horizon.shape}; use jax.vmap for many horizons")
+        check("horizon", horizon, lambda h: np.isfinite(h) & (h > 0), "positive and finite")
+        # Built from weakly typed ones, so that a Python number for the horizon does not fix the precision.
+        ones = jnp.broadcast_to(jnp.asarray(1.0), (int(steps) + 1,))
+        return cls(horizon * ((lax.cumsum(ones) - 1) / int(steps)))
+
+    @property
+    def steps(self) -> int:
+        """Number of steps, one less than the number of nodes."""
+        return self.times.shape[0] - 1
+
+    @property
+    def durations(self) -> Float[Array, " steps"]:
+        """τ_k, the length of each step in trading days."""
+        return self.times[1:] - self.times[:-1]
+
+    @property
+    def horizon(self) -> Float[Array, ""]:
+        """From the first node to the last, in trading days."""
+        return self.times[-1] - self.times[0]
+
+
+class Market(eqx.Module):
+    """Volatility, volume, drift and permanent impact over a grid: all that an order cannot choose.
+
+    Args:
+        grid: the times.
+        volatility: σ, currency per share per √day; scalar or (steps,), ≥ 0. Typically 1–3 % of the price.
+        volume: V, shares per day traded by the others; scalar or (steps,), ≥ 0. A step without volume cannot be
+            traded in.
+        permanent_impact: κ, currency per share, per share traded; scalar, ≥ 0. The price falls by κ for each share
+            sold (Almgren and Chriss 2000, eq. 7: their γ).
+        drift: α, expected price change in currency per share per day; scalar or (steps,).
+        gap_variance: variance that a step adds to σ²τ, currency² per share²; scalar or (steps,), ≥ 0. An overnight
+            gap is a step with zero volume and its own variance.
+
+    Raises:
+        ValueError: a wrong shape, or a concrete value that is not finite or breaks its sign; field and index named.
+    """
+
+    grid: TimeGrid
+    volatility: Float[Array, "*#steps"]
+    volume: Float[Array, "*#steps"]
+    permanent_impact: Float[Array, ""]
+    drift: Float[Array, "*#steps"]
+    gap_variance: Float[Array, "*#steps"]
+
+    def __init__(
+        self,
+        grid: TimeGrid,
+        volatility: ArrayLike,
+        volume: ArrayLike,
+        permanent_impact: ArrayLike = 0.0,
+        drift: ArrayLike = 0.0,
+        gap_variance: ArrayLike = 0.0,
+    ):
+        if not isinstance(grid, TimeGrid):
+            raise ValueError(f"grid must be a jaxexec.TimeGrid, got {type(grid).__name__}")
+        curves = {
+            "volatility": volatility,
+            "volume": volume,
+            "permanent_impact": permanent_impact,
+            "drift": drift,
+            "gap_variance": gap_variance,
+        }
+        arrays = {name: as_float(name, value) for name, value in curves.items()}
+        for name, array in arrays.items():
+            _check_shape(name, array, () if name == "permanent_impact" else (grid.steps,))
+            _check_sign(name, array)
+        normal = unify({"grid": grid, **arrays})
+        self.grid = normal["grid"]
+        self.volatility = normal["volatility"]
+        self.volume = normal["volume"]
+        self.permanent_impact = normal["permanent_impact"]
+        self.drift = normal["drift"]
+        self.gap_variance = normal["gap_variance"]
+
+    @property
+    def step_volume(self) -> Float[Array, " steps"]:
+        """b_k = τ_k V_k: shares that the others trade in each step."""
+        return self.grid.durations * self.volume
+
+    @property
+    def step_variance(self) -> Float[Array, " steps"]:
+        """σ_k² τ_k + gap variance: variance of the price change over each step, currency² per share²."""
+        return self.grid.durations * self.volatility**2 + self.gap_variance
+
+    @property
+    def step_drift(self) -> Float[Array, " steps"]:
+        """α_k τ_k: expected price change over each step, currency per share."""
+        return self.grid.durations * self.drift
+
+
+def _check_increasing(times: np.ndarray) -> None:
+    late = np.flatnonzero(np.diff(times) <= 0)
+    if late.size:
+        i = int(late[0]) + 1
+        raise ValueError(f"times must increase: times[{i}] = {times[i]} is not after times[{i - 1}] = {times[i - 1]}")
+
+
+def _check_shape(name: str, array: Array, steps: tuple[int, ...]) -> None:
+    if array.shape not in ((), steps):
+        allowed = f"a scalar or shape {steps}" if steps else "a scalar"
+        raise ValueError(f"{name} must be {allowed}, got shape {array.shape}")
+
+
+def _check_sign(name: str, array: Array) -> None:
+    check(name, array, np.isfinite, "finite")
+    if name != "drift":
+        check(name, array, lambda v: v >= 0, "at least 0")

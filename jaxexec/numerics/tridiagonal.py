@@ -1,0 +1,102 @@
+"""Solves along a time axis without LAPACK: the ladder, a symmetric system that couples steps and nodes.
+
+Steps k = 0..N−1 carry y_k, nodes n = 0..N carry q_n with both ends given:
+
+    q_k − q_{k+1}   = a_k y_k + r_k        k = 0..N−1     (rungs: what flows through a step)
+    y_{n−1} − y_n   = w_n q_n − g_n        n = 1..N−1     (rails: what a node withholds)
+
+        y_0        y_1        y_2              With a, w ≥ 0 the elimination below adds and divides
+    q_0 ─┼── q_1 ──┼── q_2 ──┼── q_3           non-negative numbers only: no pivoting, no cancellation,
+             w_1       w_2                     and nothing special happens at a = 0 or w = 0.
+
+Forward, A and α carry q = α − A y across each node; backward they are unrolled. With r = 0 the answer has
+componentwise relative accuracy, whatever the ratio of a to w.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+
+def solve_ladder(
+    rung: Float[Array, " steps"],
+    rail: Float[Array, " interior"],
+    flow: Float[Array, " steps"],
+    charge: Float[Array, " interior"],
+    first: Float[Array, ""],
+    last: Float[Array, ""],
+) -> tuple[Float[Array, " interior"], Float[Array, " steps"]]:
+    """Solve the ladder in one pass forward and one back, O(N).
+
+    Args:
+        rung: a ≥ 0, (steps,), not all zero.
+        rail: w ≥ 0, (steps − 1,).
+        flow: r, (steps,).
+        charge: g, (steps − 1,).
+        first: q_0.
+        last: q_N.
+
+    Returns:
+        q at the interior nodes, (steps − 1,), and y, (steps,).
+    """
+
+    def forward(carry, node):
+        reach, level = carry
+        w, g, a, r = node
+        inverse = 1 / (1 + reach * w)
+        beta = (level + reach * g) * inverse
+        passed = reach * inverse
+        return (passed + a, beta - r), (passed, beta, inverse)
+
+    def backward(y, node):
+        passed, beta, inverse, w, g = node
+        q = beta - passed * y
+        return y * inverse + w * beta - g, (q, y)
+
+    start = (rung[0], first - flow[0])
+    (reach, level), (passed, beta, inverse) = lax.scan(forward, start, (rail, charge, rung[1:], flow[1:]))
+    y_last = (level - last) / jnp.where(reach > 0, reach, 1)
+    y_first, (q, y_rest) = lax.scan(backward, y_last, (passed, beta, inverse, rail, charge), reverse=True)
+    return q, jnp.concatenate([y_first[None], y_rest])
+
+
+def ladder_response(
+    rung: Float[Array, " steps"],
+    rail: Float[Array, " interior"],
+    flow: Float[Array, " steps"],
+    charge: Float[Array, " interior"],
+) -> tuple[Float[Array, " interior"], Float[Array, " steps"]]:
+    """The ladder with both ends at zero, linear in `flow` and `charge` and differentiable in all four, both ways.
+
+    The matrix is symmetric, so `lax.custom_linear_solve` transposes the solve into itself: a reverse pass costs one
+    more ladder, whatever the number of parameters.
+    """
+
+    def apply(unknown):
+        q, y = unknown
+        ends = jnp.concatenate([jnp.zeros_like(y[:1]), q, jnp.zeros_like(y[:1])])
+        return charge_of(q, y), ends[:-1] - ends[1:] - rung * y
+
+    def charge_of(q, y):
+        return rail * q + y[1:] - y[:-1]
+
+    def solve(_, right_side):
+        g, r = right_side
+        return solve_ladder(rung, rail, r, g, jnp.zeros_like(r[0]), jnp.zeros_like(r[0]))
+
+    return lax.custom_linear_solve(apply, (charge, flow), solve, symmetric=True)
+
+
+def node_sums(steps: Float[Array, " steps"]) -> Float[Array, " interior"]:
+    """For each interior node the mean of the two steps that meet there."""
+    return (steps[:-1] + steps[1:]) / 2
+
+
+def through_ends(
+    interior: Float[Array, " interior"], first: Float[Array, ""], last: Float[Array, ""]
+) -> Float[Array, " nodes"]:
+    """Interior values with both end values joined on."""
+    return jnp.concatenate([jnp.asarray(first)[None], interior, jnp.asarray(last)[None]])
+
+
+__all__ = ["ladder_response", "node_sums", "solve_ladder", "through_ends"]

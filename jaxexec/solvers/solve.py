@@ -1,0 +1,164 @@
+"""`solve`: one problem in, one certified schedule out. Failure tiers and derivatives are joined here."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool
+
+from jaxexec.liquidation import Liquidation, Schedule, discrete_cost, execution_cost, path_cost, variance_of_inventory
+from jaxexec.numerics.arrays import is_concrete
+from jaxexec.numerics.status import Flag, Status, poison, replace_where
+from jaxexec.numerics.tridiagonal import through_ends
+from jaxexec.solvers.implicit import attach, envelope
+from jaxexec.solvers.ladder_newton import LadderNewton
+from jaxexec.solvers.program import Certificate, Program, build, certify, scale
+
+# Largest relative duality gap that is called OK, and the one that is still called OK_INACCURATE.
+_GAP_OK = {"float64": 1e-8, "float32": 1e-5}
+_GAP_INACCURATE = {"float64": 1e-5, "float32": 1e-3}
+
+
+def solve(problem: Liquidation, solver: LadderNewton | None = None, *, throw: bool = False) -> Schedule:
+    """The schedule of least E + (γ/2) Var, with a proof of how close to least it is.
+
+    Works under `jit`, `vmap`, `grad`, `jacfwd` and `jacrev`, and keeps the dtype of the problem. Derivatives are those
+    of the optimality conditions (implicit function theorem), one-sided at kinks; the objective's derivative needs no
+    solve (envelope theorem).
+
+    Args:
+        problem: the order, its market, cost and risk aversion.
+        solver: the method; None means `LadderNewton()`.
+        throw: raise on failure instead of returning a status. Concrete problems only.
+
+    Returns:
+        The schedule. Where `status` is not usable (see `Status`) its values are NaN.
+
+    Raises:
+        ValueError: `throw` with a traced problem, or a problem that is not a `Liquidation`.
+        RuntimeError: `throw` and a failed status; the message names cause and remedy.
+
+    Source: Guéant, The Financial Mathematics of Market Liquidity (2016), ch. 3, for the system; the certificate is its
+    convex dual.
+    """
+    if not isinstance(problem, Liquidation):
+        raise ValueError(f"problem must be a jaxexec.Liquidation, got {type(problem).__name__}")
+    schedule = _solve(problem, LadderNewton() if solver is None else solver)
+    if throw:
+        _raise_on_failure(schedule)
+    return schedule
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _solve(problem: Liquidation, solver: LadderNewton) -> Schedule:
+    refusal = _refusal(problem)
+    refused = refusal != Status.OK
+    problem = _harmless_where(refused, problem)
+    program = build(problem)
+    scaled, scaled_cost, units = scale(program)
+    iterate = solver.iterate(scaled, scaled_cost)
+    fixed_q, fixed_y = lax.stop_gradient((iterate.inventory * units.shares, iterate.marginal * units.marginal))
+    finite = jnp.all(jnp.isfinite(fixed_q)) & jnp.all(jnp.isfinite(fixed_y))
+    fixed_q, fixed_y = jnp.where(finite, fixed_q, 0), jnp.where(finite, fixed_y, 0)
+
+    inventory, marginal = attach(program, fixed_q, fixed_y)
+    nodes = through_ends(inventory, problem.shares, problem.target)
+    trades = jnp.where(program.volume > 0, nodes[:-1] - nodes[1:], 0)
+    expected, variance = path_cost(problem, nodes, trades), variance_of_inventory(problem, nodes)
+    best = envelope(
+        lax.stop_gradient(expected + problem.risk_aversion / 2 * variance),
+        program,
+        _constant_part(problem),
+        inventory,
+        marginal,
+    )
+    size = execution_cost(problem, trades) + problem.risk_aversion / 2 * variance
+    proof = jax.tree.map(lax.stop_gradient, certify(program, inventory, marginal, size))
+    status = jnp.where(refused, refusal, _verdict(proof, finite))
+    failed = status > Status.LOCAL
+    costate = -(marginal + program.shift)
+    values = [problem.grid.times, nodes, trades, costate, expected, variance, best]
+    single = problem.shares.dtype == jnp.float32
+    return Schedule(
+        *(poison(v, failed) for v in values),
+        proof.duality_gap,
+        proof.relative_gap,
+        proof.residual,
+        status.astype(jnp.int32),
+        jnp.asarray(Flag.FLOAT32 if single else Flag.NONE, jnp.int32),
+        iterate.iterations,
+    )
+
+
+def _refusal(problem: Liquidation) -> Array:
+    """The status of a problem that cannot be solved, found from its inputs alone."""
+    finite = functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(problem)])
+    market = problem.market
+    ordered = jnp.all(problem.grid.durations > 0)
+    signs = jnp.all(market.volume >= 0) & jnp.all(market.volatility >= 0) & jnp.all(market.gap_variance >= 0)
+    convex = discrete_cost(problem)[1] & (problem.risk_aversion >= 0)
+    reachable = (jnp.sum(jnp.broadcast_to(market.step_volume, (problem.grid.steps,))) > 0) | (
+        problem.shares == problem.target
+    )
+    refusal = jnp.where(reachable, Status.OK, Status.INFEASIBLE)
+    refusal = jnp.where(convex, refusal, Status.NONCONVEX)
+    return jnp.where(finite & ordered & signs, refusal, Status.NONFINITE_INPUT)
+
+
+def _harmless_where(refused: Bool[Array, ""], problem: Liquidation) -> Liquidation:
+    """A problem of the same shapes that any solver can solve, in the lanes that were refused."""
+    nodes = problem.grid.times.shape[0]
+    market = problem.market
+    safe = jax.tree.map(jnp.ones_like, problem)
+    zero_fields = (market.permanent_impact, market.drift, market.gap_variance, problem.target, problem.risk_aversion)
+    zeros = iter([jnp.zeros_like(f) for f in zero_fields])
+    safe = _replace_fields(safe, jnp.arange(nodes, dtype=problem.grid.times.dtype), zeros)
+    return jax.tree.map(lambda x, s: replace_where(jnp.broadcast_to(refused, x.shape), x, s), problem, safe)
+
+
+def _replace_fields(safe: Liquidation, times: Array, zeros) -> Liquidation:
+    import equinox as eqx
+
+    def fields(p: Liquidation):
+        m = p.market
+        return [m.permanent_impact, m.drift, m.gap_variance, p.target, p.risk_aversion, m.grid.times]
+
+    return eqx.tree_at(fields, safe, [*zeros, times])
+
+
+def _constant_part(problem: Liquidation) -> Array:
+    """What U owes to the two ends of the path, which no schedule changes."""
+    market, first, last = problem.market, problem.shares, problem.target
+    steps = problem.grid.steps
+    risk = jnp.broadcast_to(market.step_variance, (steps,))
+    drift = jnp.broadcast_to(market.step_drift, (steps,))
+    if problem.convention == "continuous":
+        held = risk[0] * first**2 / 2 + risk[-1] * last**2 / 2
+        gain = (drift[0] * first + drift[-1] * last) / 2
+    else:
+        held, gain = risk[-1] * last**2, drift[-1] * last
+    permanent = market.permanent_impact / 2 * (first**2 - last**2)
+    return problem.risk_aversion / 2 * held - gain + permanent
+
+
+def _verdict(proof: Certificate, finite: Array) -> Array:
+    dtype = str(proof.relative_gap.dtype)
+    gap = proof.relative_gap
+    status = jnp.where(gap <= _GAP_INACCURATE.get(dtype, 1e-3), Status.OK_INACCURATE, Status.MAX_STEPS)
+    status = jnp.where(gap <= _GAP_OK.get(dtype, 1e-5), Status.OK, status)
+    return jnp.where(finite & jnp.isfinite(gap), status, Status.NONFINITE_INTERNAL)
+
+
+def _raise_on_failure(schedule: Schedule) -> None:
+    if not is_concrete(schedule.status):
+        raise ValueError("throw=True needs concrete values: read `status` inside jit, vmap or grad instead")
+    for index, code in np.ndenumerate(np.asarray(schedule.status)):
+        status = Status(int(code))
+        if status > Status.LOCAL:
+            where = f" (problem {index})" if index else ""
+            raise RuntimeError(f"solve ended with {status.name}{where}. {status.remedy}")
+
+
+__all__ = ["Program", "solve"]
