@@ -11,12 +11,12 @@ Parameters may be scalars or (steps,) arrays.
 import abc
 from typing import NamedTuple, Self, TypeVar
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-import equinox as eqx
 from jaxexec.numerics.arrays import as_float, check, safe_power, unify
 
 Cost = TypeVar("Cost", bound="ExecutionCost")

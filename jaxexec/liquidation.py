@@ -15,12 +15,12 @@ discrete model exactly (2000, eqs. 4–8).
 
 from typing import Any, Literal
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-import equinox as eqx
 from jaxexec.costs import ExecutionCost
 from jaxexec.market import Market
 from jaxexec.numerics.arrays import as_float, check, is_concrete, unify
@@ -135,7 +135,13 @@ class Schedule(eqx.Module):
             f"{float(np.sqrt(host.variance)):,.6g}, objective {float(host.objective):,.6g}, relative duality gap "
             f"{float(host.relative_gap):.1e}"
         )
-        columns = ("from (days)", "to (days)", "inventory (shares)", "trade (shares)", "costate (currency/share)")
+        columns = (
+            "from (days)",
+            "to (days)",
+            "inventory (shares)",
+            "trade (shares)",
+            "costate (currency/share)",
+        )
         return Table("Schedule", columns, rows, footer)
 
     def summary(self) -> str:
@@ -187,7 +193,11 @@ def expected_cost(problem: Liquidation, trades: Float[Array, " steps"]) -> Float
     """
     trades = _as_trades(problem, trades)
     inventory = _inventory(problem, trades)
-    return execution_cost(problem, trades) + _permanent_cost(problem, inventory, trades) - _gain(problem, inventory)
+    return (
+        execution_cost(problem, trades)
+        + _permanent_cost(problem, inventory, trades)
+        - _gain(problem, inventory)
+    )
 
 
 def variance(problem: Liquidation, trades: Float[Array, " steps"]) -> Float[Array, ""]:
@@ -220,7 +230,11 @@ def path_cost(
     problem: Liquidation, inventory: Float[Array, " nodes"], trades: Float[Array, " steps"]
 ) -> Float[Array, ""]:
     """E of a path whose inventories are known to full relative accuracy (a sum of trades would lose the tails)."""
-    return execution_cost(problem, trades) + _permanent_cost(problem, inventory, trades) - _gain(problem, inventory)
+    return (
+        execution_cost(problem, trades)
+        + _permanent_cost(problem, inventory, trades)
+        - _gain(problem, inventory)
+    )
 
 
 def _permanent_cost(problem: Liquidation, inventory: Array, trades: Array) -> Array:

@@ -1,12 +1,12 @@
 """What the market is while an order works: a grid of times and piecewise-constant curves on its steps."""
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-import equinox as eqx
 from jaxexec.numerics.arrays import as_float, check, is_concrete, unify
 
 
@@ -43,7 +43,9 @@ class TimeGrid(eqx.Module):
             raise ValueError(f"steps must be a positive integer, got {steps!r}")
         horizon = as_float("horizon", horizon)
         if horizon.ndim:
-            raise ValueError(f"horizon must be a scalar, got shape {horizon.shape}; use jax.vmap for many horizons")
+            raise ValueError(
+                f"horizon must be a scalar, got shape {horizon.shape}; use jax.vmap for many horizons"
+            )
         check("horizon", horizon, lambda h: np.isfinite(h) & (h > 0), "positive and finite")
         # Built from weakly typed ones, so that a Python number for the horizon does not fix the precision.
         ones = jnp.broadcast_to(jnp.asarray(1.0), (int(steps) + 1,))
@@ -140,7 +142,9 @@ def _check_increasing(times: np.ndarray) -> None:
     late = np.flatnonzero(np.diff(times) <= 0)
     if late.size:
         i = int(late[0]) + 1
-        raise ValueError(f"times must increase: times[{i}] = {times[i]} is not after times[{i - 1}] = {times[i - 1]}")
+        raise ValueError(
+            f"times must increase: times[{i}] = {times[i]} is not after times[{i - 1}] = {times[i - 1]}"
+        )
 
 
 def _check_shape(name: str, array: Array, steps: tuple[int, ...]) -> None:

@@ -33,7 +33,9 @@ class Moments(eqx.Module):
     comoment: Float[Array, "k k *lanes"]
 
     @staticmethod
-    def from_gram(gram: Float[Array, "k1 k1 *lanes"], shift: Float[Array, "k *lanes"] | None = None) -> "Moments":
+    def from_gram(
+        gram: Float[Array, "k1 k1 *lanes"], shift: Float[Array, "k *lanes"] | None = None
+    ) -> "Moments":
         """Moments from the Gram matrix of (1, x_1 − shift_1, …, x_k − shift_k).
 
         The subtraction n·mean² is harmless only where `shift` is near the mean: choose it so. Gram matrices about
@@ -74,7 +76,10 @@ class Fit(eqx.Module):
     deficient: Bool[Array, "*lanes"]
 
 
-def gram(columns: Sequence[Float[Array, "time *lanes"]], others: Sequence[Float[Array, "time *lanes"]] | None = None):
+def gram(
+    columns: Sequence[Float[Array, "time *lanes"]],
+    others: Sequence[Float[Array, "time *lanes"]] | None = None,
+):
     """Σ_t a_i b_j over the first axis, (k, k, lanes), symmetric; `others` are the columns times a weight or mask.
 
     Only the upper triangle is computed.
@@ -124,34 +129,34 @@ def least_squares(moments: Moments) -> Fit:
 def cholesky(matrix: Float[Array, "k k *lanes"]) -> tuple[Float[Array, "k k *lanes"], Float[Array, "*lanes"]]:
     """Lower factor and smallest pivot (before its root) of symmetric positive definite matrices, batch last.
 
-    A pivot that is not positive is replaced by 1, so the factor stays finite: look at the pivot.
+    Right-looking: column j is final once the outer products of the earlier ones are taken off. A pivot that is not
+    positive is replaced by 1, so the factor stays finite: look at the pivot.
     """
     k = matrix.shape[0]
-    zero = jnp.zeros_like(matrix[0, 0])
-    rows = [[zero] * k for _ in range(k)]
-    pivots = []
+    columns, pivots = [], []
     for j in range(k):
-        pivot = matrix[j, j] - sum((rows[j][m] ** 2 for m in range(j)), zero)
+        pivot = matrix[0, 0]
         pivots.append(pivot)
-        rows[j][j] = jnp.sqrt(jnp.where(pivot > 0, pivot, 1))
-        for i in range(j + 1, k):
-            rows[i][j] = (matrix[i, j] - sum((rows[i][m] * rows[j][m] for m in range(j)), zero)) / rows[j][j]
-    return jnp.stack([jnp.stack(row) for row in rows]), jnp.stack(pivots).min(0)
+        column = matrix[0] / jnp.sqrt(jnp.where(pivot > 0, pivot, 1))[None]
+        columns.append(jnp.concatenate([jnp.zeros((j, *column.shape[1:]), column.dtype), column]))
+        matrix = matrix[1:, 1:] - column[1:, None] * column[None, 1:]
+    return jnp.stack(columns, 1), jnp.stack(pivots).min(0)
 
 
-def cholesky_solve(factor: Float[Array, "k k *lanes"], rhs: Float[Array, "k *columns_lanes"]) -> Float[Array, "k *columns_lanes"]:
+def cholesky_solve(factor: Float[Array, "k k *lanes"], rhs: Float[Array, "k *columns_lanes"]) -> Array:
     """Solve L Lᵀ x = rhs for a vector (k, lanes) or for columns (k, columns, lanes)."""
     k = factor.shape[0]
-    wide = rhs.ndim == factor.ndim
-    entry = [[factor[i, j][None] if wide else factor[i, j] for j in range(k)] for i in range(k)]
-    half: list = []
+    if rhs.ndim == factor.ndim:
+        factor = factor[:, :, None]
+    half, rest = [], rhs
     for i in range(k):
-        half.append((rhs[i] - sum((entry[i][m] * half[m] for m in range(i)), jnp.zeros_like(rhs[i]))) / entry[i][i])
-    full: list = [None] * k
+        half.append(rest[0] / factor[i, i])
+        rest = rest[1:] - factor[i + 1 :, i] * half[i][None]
+    full, rest = [], jnp.stack(half)
     for i in reversed(range(k)):
-        tail = sum((entry[m][i] * full[m] for m in range(i + 1, k)), jnp.zeros_like(rhs[i]))
-        full[i] = (half[i] - tail) / entry[i][i]
-    return jnp.stack(full)
+        full.append(rest[i] / factor[i, i])
+        rest = rest[:i] - factor[i, :i] * full[-1][None]
+    return jnp.stack(full[::-1])
 
 
 def largest_eigenvalue(matrix: Float[Array, "k k *lanes"]) -> Float[Array, "*lanes"]:
@@ -232,7 +237,9 @@ def sandwich(
     """bread · meat · bread for symmetric matrices, batch last."""
     k = bread.shape[0]
     half = [[sum(bread[i, m] * meat[m, j] for m in range(k)) for j in range(k)] for i in range(k)]
-    return jnp.stack([jnp.stack([sum(half[i][m] * bread[m, j] for m in range(k)) for j in range(k)]) for i in range(k)])
+    return jnp.stack(
+        [jnp.stack([sum(half[i][m] * bread[m, j] for m in range(k)) for j in range(k)]) for i in range(k)]
+    )
 
 
 def _diagonal(matrix: Float[Array, "k k *lanes"]) -> Float[Array, "k *lanes"]:

@@ -16,11 +16,11 @@ Both stop on an estimate of the duality gap, never on the size of a step.
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-import equinox as eqx
 from jaxexec.costs import CurvePoint
 from jaxexec.numerics.tridiagonal import solve_ladder, through_ends
 from jaxexec.solvers.program import Program, ScaledCost
@@ -159,11 +159,15 @@ def _damped_newton(
     def step(state: _Damped):
         point = cost.curve_point(state.marginal, state.marginal, never)
         slope = jnp.maximum(point.slope, least_slope)
-        intercept = jnp.where(point.slope >= least_slope, point.intercept, point.rate - slope * point.marginal)
+        intercept = jnp.where(
+            point.slope >= least_slope, point.intercept, point.rate - slope * point.marginal
+        )
         q_full, y_full = _solve_tangent(program, slope, intercept)
         dy = y_full - state.marginal
         q = through_ends(state.inventory, program.first, program.last)
-        dq = through_ends(q_full - state.inventory, jnp.zeros_like(program.first), jnp.zeros_like(program.first))
+        dq = through_ends(
+            q_full - state.inventory, jnp.zeros_like(program.first), jnp.zeros_like(program.first)
+        )
 
         def slope_along(t: Array) -> Array:
             y = state.marginal + t * dy

@@ -7,12 +7,12 @@ cost of selling (Guéant's Hamiltonian system, 2016, eqs. 3.9–3.10, on a stagg
 satisfies the rails y_{n−1} − y_n = w_n q_n − g_n costs at most Σ b [L(ρ) + H(y) − ρy] more than the optimum.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-import equinox as eqx
 from jaxexec.costs import CurvePoint, ExecutionCost
 from jaxexec.liquidation import Liquidation, discrete_cost
 from jaxexec.numerics.tridiagonal import node_sums, through_ends
@@ -154,7 +154,10 @@ class Certificate(eqx.Module):
 
 
 def certify(
-    program: Program, inventory: Float[Array, " interior"], marginal: Float[Array, " steps"], size: Float[Array, ""]
+    program: Program,
+    inventory: Float[Array, " interior"],
+    marginal: Float[Array, " steps"],
+    size: Float[Array, ""],
 ) -> Certificate:
     """Bound the suboptimality of a pair that satisfies the rails.
 

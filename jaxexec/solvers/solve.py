@@ -2,19 +2,27 @@
 
 import functools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool
 
-from jaxexec.liquidation import Liquidation, Schedule, discrete_cost, execution_cost, path_cost, variance_of_inventory
+from jaxexec.liquidation import (
+    Liquidation,
+    Schedule,
+    discrete_cost,
+    execution_cost,
+    path_cost,
+    variance_of_inventory,
+)
 from jaxexec.numerics.arrays import is_concrete
 from jaxexec.numerics.status import Flag, Status, poison, replace_where
 from jaxexec.numerics.tridiagonal import through_ends
 from jaxexec.solvers.implicit import attach, envelope
 from jaxexec.solvers.ladder_newton import LadderNewton
-from jaxexec.solvers.program import Certificate, Program, build, certify, scale
+from jaxexec.solvers.program import Certificate, build, certify, scale
 
 # Largest relative duality gap that is called OK, and the one that is still called OK_INACCURATE.
 _GAP_OK = {"float64": 1e-8, "float32": 1e-5}
@@ -59,9 +67,13 @@ def _solve(problem: Liquidation, solver: LadderNewton) -> Schedule:
     program = build(problem)
     scaled, scaled_cost, units = scale(program)
     iterate = solver.iterate(scaled, scaled_cost)
-    fixed_q, fixed_y = lax.stop_gradient((iterate.inventory * units.shares, iterate.marginal * units.marginal))
+    fixed_q, fixed_y = lax.stop_gradient(
+        (iterate.inventory * units.shares, iterate.marginal * units.marginal)
+    )
     finite = jnp.all(jnp.isfinite(fixed_q)) & jnp.all(jnp.isfinite(fixed_y))
-    fixed_q, fixed_y = jnp.where(finite, fixed_q, 0), jnp.where(finite, fixed_y, 0)
+    idle = (problem.shares == 0) & (problem.target == 0) & jnp.all(problem.market.drift == 0)
+    rest = ~finite | idle
+    fixed_q, fixed_y = jnp.where(rest, 0, fixed_q), jnp.where(rest, 0, fixed_y)
 
     inventory, marginal = attach(program, fixed_q, fixed_y)
     nodes = through_ends(inventory, problem.shares, problem.target)
@@ -112,15 +124,19 @@ def _harmless_where(refused: Bool[Array, ""], problem: Liquidation) -> Liquidati
     nodes = problem.grid.times.shape[0]
     market = problem.market
     safe = jax.tree.map(jnp.ones_like, problem)
-    zero_fields = (market.permanent_impact, market.drift, market.gap_variance, problem.target, problem.risk_aversion)
+    zero_fields = (
+        market.permanent_impact,
+        market.drift,
+        market.gap_variance,
+        problem.target,
+        problem.risk_aversion,
+    )
     zeros = iter([jnp.zeros_like(f) for f in zero_fields])
     safe = _replace_fields(safe, jnp.arange(nodes, dtype=problem.grid.times.dtype), zeros)
     return jax.tree.map(lambda x, s: replace_where(jnp.broadcast_to(refused, x.shape), x, s), problem, safe)
 
 
 def _replace_fields(safe: Liquidation, times: Array, zeros) -> Liquidation:
-    import equinox as eqx
-
     def fields(p: Liquidation):
         m = p.market
         return [m.permanent_impact, m.drift, m.gap_variance, p.target, p.risk_aversion, m.grid.times]
@@ -159,6 +175,3 @@ def _raise_on_failure(schedule: Schedule) -> None:
         if status > Status.LOCAL:
             where = f" (problem {index})" if index else ""
             raise RuntimeError(f"solve ended with {status.name}{where}. {status.remedy}")
-
-
-__all__ = ["Program", "solve"]

@@ -1,0 +1,243 @@
+"""Benchmarks and closed forms. They call no solver, and no solver calls them: the one checks the other."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from jaxexec.liquidation import Liquidation
+from jaxexec.numerics.arrays import as_float, check, sinh_ratio, unify
+from jaxexec.numerics.status import Status, poison
+
+
+def twap(problem: Liquidation) -> Float[Array, " steps"]:
+    """Trades in proportion to time, (steps,) shares; they sum to shares − target. Steps without volume included."""
+    durations = problem.grid.durations
+    return _share_out(problem, durations / jnp.sum(durations))
+
+
+def vwap(problem: Liquidation) -> Float[Array, " steps"]:
+    """Trades in proportion to market volume, (steps,) shares: optimal at zero risk aversion. NaN without volume."""
+    volume = jnp.broadcast_to(problem.market.step_volume, (problem.grid.steps,))
+    return _share_out(problem, volume / jnp.sum(volume))
+
+
+def immediate(problem: Liquidation) -> Float[Array, " steps"]:
+    """Everything in the first step, (steps,) shares."""
+    first = jnp.arange(problem.grid.steps) == 0
+    return _share_out(problem, first.astype(problem.shares.dtype))
+
+
+def _share_out(problem: Liquidation, weights: Array) -> Array:
+    return (problem.shares - problem.target) * weights
+
+
+class AlmgrenChriss(eqx.Module):
+    """Almgren and Chriss's optimal schedule in closed form.
+
+    Attributes:
+        times: (nodes,) trading days.
+        inventory: (nodes,) x_j, shares.
+        trades: (steps,) n_j, shares.
+        expected_cost: E, currency.
+        variance: Var, currency².
+        objective: E + λ Var, currency.
+        kappa: κ, per day; of their urgency. Zero for λ ≤ 0.
+        time_constant: 1/κ, days (the paper calls it half-life); infinite at κ = 0.
+        half_life: ln 2 / κ, days.
+        status: OK, or NONCONVEX where η̃ ≤ 0 or λ is so negative that no minimum exists.
+    """
+
+    times: Float[Array, " nodes"]
+    inventory: Float[Array, " nodes"]
+    trades: Float[Array, " steps"]
+    expected_cost: Float[Array, ""]
+    variance: Float[Array, ""]
+    objective: Float[Array, ""]
+    kappa: Float[Array, ""]
+    time_constant: Float[Array, ""]
+    half_life: Float[Array, ""]
+    status: Int[Array, ""]
+
+
+def almgren_chriss(
+    shares: ArrayLike,
+    horizon: ArrayLike,
+    steps: int,
+    *,
+    volatility: ArrayLike,
+    temporary_impact: ArrayLike,
+    permanent_impact: ArrayLike = 0.0,
+    half_spread: ArrayLike = 0.0,
+    variance_weight: ArrayLike = 0.0,
+    drift: ArrayLike = 0.0,
+) -> AlmgrenChriss:
+    """Optimal schedule of Almgren and Chriss's discrete model. Traced; finite derivatives at λ = 0 too.
+
+    With τ = horizon/steps, η̃ = η − ½γτ and κ̃² = λσ²/η̃, κ solves 2(cosh κτ − 1)/τ² = κ̃² and
+
+        x_j = X sinh κ(T − t_j)/sinh κT  +  (α/2η̃κ̃²) (1 − [sinh κ(T − t_j) + sinh κt_j]/sinh κT).
+
+    λ < 0 (a preference for risk) turns sinh into sin, as long as |κ|T < π.
+
+    Args:
+        shares: X, shares to sell; negative to buy.
+        horizon: T > 0, trading days.
+        steps: N.
+        volatility: σ ≥ 0, currency per share per √day.
+        temporary_impact: η > 0, currency per share per (share per day). Guéant's η (`QuadraticCost`) is this times V.
+        permanent_impact: γ ≥ 0 of the paper, currency per share per share; κ of `Market`.
+        half_spread: ε ≥ 0, currency per share.
+        variance_weight: λ, per currency: half of `risk_aversion`.
+        drift: α, currency per share per day.
+
+    Raises:
+        ValueError: `steps` is not a positive integer, a parameter is not a scalar, or a concrete one is not finite,
+            breaks its sign, or makes η̃ ≤ 0.
+
+    Source: Almgren and Chriss, Optimal execution of portfolio transactions, J. Risk 3 (2000), eqs. 16–22 and 27–28.
+    """
+    p = _parameters(
+        shares=shares,
+        horizon=horizon,
+        volatility=volatility,
+        temporary_impact=temporary_impact,
+        permanent_impact=permanent_impact,
+        half_spread=half_spread,
+        variance_weight=variance_weight,
+        drift=drift,
+    )
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
+        raise ValueError(f"steps must be a positive integer, got {steps!r}")
+    tau = p["horizon"] / steps
+    net_impact = p["temporary_impact"] - p["permanent_impact"] * tau / 2
+    check("temporary_impact − ½ permanent_impact · τ", net_impact, lambda v: v > 0, "positive")
+    convex = net_impact > 0
+    impact = jnp.where(convex, net_impact, 1)
+    urgency = p["variance_weight"] * p["volatility"] ** 2 / impact
+    rate = _kappa_squared(urgency * tau**2) / tau**2
+    convex = convex & (rate * p["horizon"] ** 2 > -(jnp.pi**2) * (1 - 1e-12)) & (urgency * tau**2 > -4)
+    rate = jnp.where(convex, rate, 0)
+    times = tau * jnp.arange(steps + 1, dtype=tau.dtype)
+    inventory = p["shares"] * _remaining(rate, times, p["horizon"])
+    bump = _drift_bump(rate, jnp.where(convex, urgency, 0), times, p["horizon"])
+    inventory = inventory + p["drift"] / (2 * impact) * bump
+    return _record(p, times, inventory, tau, impact, rate, ~convex)
+
+
+def _record(
+    p: dict[str, Array], times: Array, inventory: Array, tau: Array, impact: Array, rate: Array, failed: Array
+):
+    # Both ends are given, not computed.
+    inventory = jnp.concatenate([p["shares"][None], inventory[1:-1], jnp.zeros_like(inventory[:1])])
+    trades = inventory[:-1] - inventory[1:]
+    expected = (
+        p["permanent_impact"] / 2 * p["shares"] ** 2
+        + p["half_spread"] * jnp.sum(jnp.abs(trades))
+        + impact / tau * jnp.sum(trades**2)
+        - p["drift"] * tau * jnp.sum(inventory[1:])
+    )
+    variance = p["volatility"] ** 2 * tau * jnp.sum(inventory[1:] ** 2)
+    moving = rate > 0
+    kappa = jnp.where(moving, jnp.sqrt(jnp.where(moving, rate, 1)), 0)
+    constant = jnp.where(moving, 1 / jnp.where(moving, kappa, 1), jnp.inf)
+    values = (times, inventory, trades, expected, variance, expected + p["variance_weight"] * variance, kappa)
+    return AlmgrenChriss(
+        *(poison(v, failed) for v in values),
+        jnp.where(failed, jnp.nan, constant),
+        jnp.where(failed, jnp.nan, jnp.log(2) * constant),
+        jnp.where(failed, Status.NONCONVEX, Status.OK).astype(jnp.int32),
+    )
+
+
+def _parameters(**values: ArrayLike) -> dict[str, Array]:
+    arrays = {name: as_float(name, value) for name, value in values.items()}
+    for name, array in arrays.items():
+        if array.ndim:
+            raise ValueError(f"{name} must be a scalar, got shape {array.shape}; use jax.vmap for a batch")
+        check(name, array, np.isfinite, "finite")
+    for name in ("volatility", "permanent_impact", "half_spread"):
+        check(name, arrays[name], lambda v: v >= 0, "at least 0")
+    for name in ("horizon", "temporary_impact"):
+        check(name, arrays[name], lambda v: v > 0, "positive")
+    return unify(arrays, final=True)
+
+
+# All below are smooth functions of c = κ², whatever its sign: series near zero keep value and derivatives exact
+# where √c has none.
+_SMALL = 0.2
+
+
+def _kappa_squared(u: Array) -> Array:
+    """(κτ)² from u = (κ̃τ)²: arccosh²(1 + u/2), continued to u < 0 as −arccos²."""
+    small = jnp.abs(u) < _SMALL
+    # arccosh²(1 + u/2) = Σ 2(−1)^{n−1} ((n−1)!)² uⁿ / (2n)!
+    series, term = u, u
+    for n in range(2, 14):
+        term = -term * u * ((n - 1) ** 2 / ((2 * n) * (2 * n - 1) / 2) / 2)
+        series = series + term
+    up = jnp.where(u >= _SMALL, u, 1)
+    down = jnp.where(small | (u > 0), 1, jnp.clip(-u, 0, 4 * (1 - 1e-15)))
+    far = jnp.where(
+        u > 0, (2 * jnp.arcsinh(jnp.sqrt(up) / 2)) ** 2, -((2 * jnp.arcsin(jnp.sqrt(down) / 2)) ** 2)
+    )
+    return jnp.where(small, series, far)
+
+
+def _sinhc(z: Array) -> Array:
+    """sinh(√z)/√z for small |z|, by its series Σ zⁿ/(2n+1)!."""
+    total = jnp.ones_like(z)
+    for n in range(9, 0, -1):
+        total = 1 + total * z / (2 * n * (2 * n + 1))
+    return total
+
+
+def _cosh(z: Array) -> Array:
+    """cosh √z for small |z|, by its series Σ zⁿ/(2n)!."""
+    total = jnp.ones_like(z)
+    for n in range(9, 0, -1):
+        total = 1 + total * z / (2 * n * (2 * n - 1))
+    return total
+
+
+def _roots(c: Array, horizon: Array) -> tuple[Array, Array, Array]:
+    """Whether c is near zero, and √c and √−c made safe where they are not wanted."""
+    small = jnp.abs(c) * horizon**2 < _SMALL
+    up = jnp.sqrt(jnp.where(small | (c < 0), 1, c))
+    down = jnp.sqrt(jnp.where(small | (c > 0), 1, -c))
+    return small, up, down
+
+
+def _remaining(c: Array, times: Array, horizon: Array) -> Array:
+    """sinh κ(T − t)/sinh κT."""
+    left = horizon - times
+    small, up, down = _roots(c, horizon)
+    near = left * _sinhc(c * left**2) / (horizon * _sinhc(c * horizon**2))
+    falling = sinh_ratio(up * left, jnp.broadcast_to(up * horizon, times.shape))
+    down = jnp.where(down * horizon < jnp.pi, down, 1 / horizon)
+    waving = jnp.sin(down * left) / jnp.sin(down * horizon)
+    return jnp.where(small, near, jnp.where(c > 0, falling, waving))
+
+
+def _drift_bump(c: Array, urgency: Array, times: Array, horizon: Array) -> Array:
+    """(1 − [sinh κ(T − t) + sinh κt]/sinh κT)/κ̃² = 2 sinh(κ(T − t)/2) sinh(κt/2) / (κ̃² cosh(κT/2))."""
+    left = horizon - times
+    small, up, down = _roots(c, horizon)
+    # κ²/κ̃² → 1 as both vanish; the ratio is taken where neither does.
+    vanishing = jnp.abs(urgency) * horizon**2 < 1e-12
+    ratio = jnp.where(vanishing, 1, c / jnp.where(vanishing, 1, urgency))
+    near = (
+        ratio
+        * left
+        * times
+        / 2
+        * _sinhc(c * left**2 / 4)
+        * _sinhc(c * times**2 / 4)
+        / _cosh(c * horizon**2 / 4)
+    )
+    safe = jnp.where(small, 1, urgency)
+    falling = jnp.expm1(-up * left) * jnp.expm1(-up * times) / (1 + jnp.exp(-up * horizon)) / safe
+    down = jnp.where(down * horizon < jnp.pi, down, 1 / horizon)
+    waving = 2 * jnp.sin(down * left / 2) * jnp.sin(down * times / 2) / jnp.cos(down * horizon / 2) / -safe
+    return jnp.where(small, near, jnp.where(c > 0, falling, waving))
