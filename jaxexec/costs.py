@@ -154,9 +154,7 @@ class PowerLawCost(ExecutionCost):
     psi: Float[Array, "*#steps"]
 
     def __init__(self, eta: ArrayLike, phi: ArrayLike, psi: ArrayLike = 0.0):
-        parameters = unify(
-            {"eta": as_float("eta", eta), "phi": as_float("phi", phi), "psi": as_float("psi", psi)}
-        )
+        parameters = unify({"eta": as_float("eta", eta), "phi": as_float("phi", phi), "psi": as_float("psi", psi)})
         _check_parameters(parameters)
         self.eta = parameters["eta"]
         self.phi = parameters["phi"]

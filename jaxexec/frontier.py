@@ -68,9 +68,7 @@ class Frontier(eqx.Module):
         )
 
 
-def efficient_frontier(
-    problem: Liquidation, risk_aversions: ArrayLike, solver: LadderNewton | None = None
-) -> Frontier:
+def efficient_frontier(problem: Liquidation, risk_aversions: ArrayLike, solver: LadderNewton | None = None) -> Frontier:
     """Solve `problem` for each risk aversion, all in one call. Traced and differentiable.
 
     Args:
@@ -83,9 +81,7 @@ def efficient_frontier(
     """
     gammas = as_float("risk_aversions", risk_aversions)
     if gammas.ndim != 1 or gammas.shape[0] == 0:
-        raise ValueError(
-            f"risk_aversions must have shape (points,) with at least 1 point, got {gammas.shape}"
-        )
+        raise ValueError(f"risk_aversions must have shape (points,) with at least 1 point, got {gammas.shape}")
     check("risk_aversions", gammas, lambda v: np.isfinite(v) & (v >= 0), "finite and at least 0")
     gammas = gammas.astype(problem.shares.dtype)
     schedules = jax.vmap(lambda gamma: solve(_with_risk_aversion(problem, gamma), solver))(gammas)

@@ -16,6 +16,7 @@ discrete model exactly (2000, eqs. 4–8).
 from typing import Any, Literal
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -24,6 +25,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxexec.costs import ExecutionCost
 from jaxexec.market import Market
 from jaxexec.numerics.arrays import as_float, check, is_concrete, unify
+from jaxexec.numerics.status import Status
 
 Convention = Literal["continuous", "almgren-chriss"]
 CONVENTIONS = ("continuous", "almgren-chriss")
@@ -175,8 +177,6 @@ class Schedule(eqx.Module):
             raise ValueError(
                 f"{what} needs one concrete schedule; pick one of a batch with jax.tree.map(lambda x: x[i], schedule)"
             )
-        import jax
-
         return jax.tree.map(np.asarray, self)
 
 
@@ -193,11 +193,7 @@ def expected_cost(problem: Liquidation, trades: Float[Array, " steps"]) -> Float
     """
     trades = _as_trades(problem, trades)
     inventory = _inventory(problem, trades)
-    return (
-        execution_cost(problem, trades)
-        + _permanent_cost(problem, inventory, trades)
-        - _gain(problem, inventory)
-    )
+    return execution_cost(problem, trades) + _permanent_cost(problem, inventory, trades) - _gain(problem, inventory)
 
 
 def variance(problem: Liquidation, trades: Float[Array, " steps"]) -> Float[Array, ""]:
@@ -230,11 +226,7 @@ def path_cost(
     problem: Liquidation, inventory: Float[Array, " nodes"], trades: Float[Array, " steps"]
 ) -> Float[Array, ""]:
     """E of a path whose inventories are known to full relative accuracy (a sum of trades would lose the tails)."""
-    return (
-        execution_cost(problem, trades)
-        + _permanent_cost(problem, inventory, trades)
-        - _gain(problem, inventory)
-    )
+    return execution_cost(problem, trades) + _permanent_cost(problem, inventory, trades) - _gain(problem, inventory)
 
 
 def _permanent_cost(problem: Liquidation, inventory: Array, trades: Array) -> Array:
@@ -261,9 +253,7 @@ def _as_trades(problem: Liquidation, trades: ArrayLike) -> Array:
     return array.astype(problem.shares.dtype)
 
 
-def _status_name(status: ArrayLike) -> str:
-    from jaxexec.numerics.status import Status
-
+def _status_name(status: Any) -> str:
     return Status(int(status)).name
 
 
@@ -274,8 +264,6 @@ def _check_types(market: Any, cost: Any, convention: Any) -> None:
         raise ValueError(f"cost must be a jaxexec.ExecutionCost, got {type(cost).__name__}")
     if convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {CONVENTIONS}, got {convention!r}")
-    import jax
-
     for path, leaf in jax.tree_util.tree_leaves_with_path(cost):
         if jnp.shape(leaf) not in ((), (market.grid.steps,)):
             name = jax.tree_util.keystr(path).lstrip(".")

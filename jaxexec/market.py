@@ -43,9 +43,7 @@ class TimeGrid(eqx.Module):
             raise ValueError(f"steps must be a positive integer, got {steps!r}")
         horizon = as_float("horizon", horizon)
         if horizon.ndim:
-            raise ValueError(
-                f"horizon must be a scalar, got shape {horizon.shape}; use jax.vmap for many horizons"
-            )
+            raise ValueError(f"horizon must be a scalar, got shape {horizon.shape}; use jax.vmap for many horizons")
         check("horizon", horizon, lambda h: np.isfinite(h) & (h > 0), "positive and finite")
         # Built from weakly typed ones, so that a Python number for the horizon does not fix the precision.
         ones = jnp.broadcast_to(jnp.asarray(1.0), (int(steps) + 1,))
@@ -122,6 +120,45 @@ class Market(eqx.Module):
         self.drift = normal["drift"]
         self.gap_variance = normal["gap_variance"]
 
+    def window(self, start: ArrayLike, end: ArrayLike, steps: int) -> "Market":
+        """The market between two times on `steps` equal steps, every integral preserved.
+
+        The volume, variance and drift of a new step are those of the old steps it overlaps; the variance of a gap is
+        spread evenly over the gap's own step. `start` and `end` may be traced, so orders of different horizons make
+        one batch.
+
+        Args:
+            start: where the window begins, trading days, within the grid.
+            end: where it ends, after `start` and within the grid.
+            steps: number of new steps.
+
+        Raises:
+            ValueError: concrete ends outside the grid or in the wrong order, or `steps` not a positive integer.
+        """
+        ends = {"start": as_float("start", start), "end": as_float("end", end)}
+        for name, value in ends.items():
+            if value.ndim:
+                raise ValueError(f"{name} must be a scalar, got shape {value.shape}; use jax.vmap for many windows")
+        length = ends["end"] - ends["start"]
+        check("end − start", length, lambda v: np.isfinite(v) & (v > 0), "positive and finite")
+        _check_within(self.grid, ends)
+        dtype = self.grid.times.dtype
+        uniform = TimeGrid.uniform(length.astype(dtype), steps)
+        grid = TimeGrid(ends["start"].astype(dtype) + uniform.times)
+        share = _overlap(grid.times, self.grid.times)  # days that a new step spends in an old one
+        old = (self.grid.steps,)
+        mean = share / grid.durations[:, None]
+        squared = mean @ jnp.broadcast_to(self.volatility**2, old)
+        moving = squared > 0
+        return Market(
+            grid,
+            volatility=jnp.where(moving, jnp.sqrt(jnp.where(moving, squared, 1)), 0),
+            volume=mean @ jnp.broadcast_to(self.volume, old),
+            permanent_impact=self.permanent_impact,
+            drift=mean @ jnp.broadcast_to(self.drift, old),
+            gap_variance=share @ (jnp.broadcast_to(self.gap_variance, old) / self.grid.durations),
+        )
+
     @property
     def step_volume(self) -> Float[Array, " steps"]:
         """b_k = τ_k V_k: shares that the others trade in each step."""
@@ -142,9 +179,24 @@ def _check_increasing(times: np.ndarray) -> None:
     late = np.flatnonzero(np.diff(times) <= 0)
     if late.size:
         i = int(late[0]) + 1
-        raise ValueError(
-            f"times must increase: times[{i}] = {times[i]} is not after times[{i - 1}] = {times[i - 1]}"
-        )
+        raise ValueError(f"times must increase: times[{i}] = {times[i]} is not after times[{i - 1}] = {times[i - 1]}")
+
+
+def _check_within(grid: TimeGrid, ends: dict[str, Array]) -> None:
+    if not (is_concrete(grid.times) and all(is_concrete(v) for v in ends.values())):
+        return
+    first, last = float(grid.times[0]), float(grid.times[-1])
+    slack = 1e-6 * (last - first)
+    for name, value in ends.items():
+        if not first - slack <= float(value) <= last + slack:
+            raise ValueError(f"{name} must lie within the grid, [{first}, {last}], got {float(value)}")
+
+
+def _overlap(new: Float[Array, " new_nodes"], old: Float[Array, " old_nodes"]) -> Float[Array, "new_steps old_steps"]:
+    """Length of the part that each new step shares with each old one. Dense: no gathers, and differentiable."""
+    begin = jnp.maximum(new[:-1, None], old[None, :-1])
+    finish = jnp.minimum(new[1:, None], old[None, 1:])
+    return jnp.maximum(finish - begin, 0)
 
 
 def _check_shape(name: str, array: Array, steps: tuple[int, ...]) -> None:

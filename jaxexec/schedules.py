@@ -126,9 +126,7 @@ def almgren_chriss(
     return _record(p, times, inventory, tau, impact, rate, ~convex)
 
 
-def _record(
-    p: dict[str, Array], times: Array, inventory: Array, tau: Array, impact: Array, rate: Array, failed: Array
-):
+def _record(p: dict[str, Array], times: Array, inventory: Array, tau: Array, impact: Array, rate: Array, failed: Array):
     # Both ends are given, not computed.
     inventory = jnp.concatenate([p["shares"][None], inventory[1:-1], jnp.zeros_like(inventory[:1])])
     trades = inventory[:-1] - inventory[1:]
@@ -142,12 +140,17 @@ def _record(
     moving = rate > 0
     kappa = jnp.where(moving, jnp.sqrt(jnp.where(moving, rate, 1)), 0)
     constant = jnp.where(moving, 1 / jnp.where(moving, kappa, 1), jnp.inf)
-    values = (times, inventory, trades, expected, variance, expected + p["variance_weight"] * variance, kappa)
     return AlmgrenChriss(
-        *(poison(v, failed) for v in values),
-        jnp.where(failed, jnp.nan, constant),
-        jnp.where(failed, jnp.nan, jnp.log(2) * constant),
-        jnp.where(failed, Status.NONCONVEX, Status.OK).astype(jnp.int32),
+        times=poison(times, failed),
+        inventory=poison(inventory, failed),
+        trades=poison(trades, failed),
+        expected_cost=poison(expected, failed),
+        variance=poison(variance, failed),
+        objective=poison(expected + p["variance_weight"] * variance, failed),
+        kappa=poison(kappa, failed),
+        time_constant=jnp.where(failed, jnp.nan, constant),
+        half_life=jnp.where(failed, jnp.nan, jnp.log(2) * constant),
+        status=jnp.where(failed, Status.NONCONVEX, Status.OK).astype(jnp.int32),
     )
 
 
@@ -179,9 +182,7 @@ def _kappa_squared(u: Array) -> Array:
         series = series + term
     up = jnp.where(u >= _SMALL, u, 1)
     down = jnp.where(small | (u > 0), 1, jnp.clip(-u, 0, 4 * (1 - 1e-15)))
-    far = jnp.where(
-        u > 0, (2 * jnp.arcsinh(jnp.sqrt(up) / 2)) ** 2, -((2 * jnp.arcsin(jnp.sqrt(down) / 2)) ** 2)
-    )
+    far = jnp.where(u > 0, (2 * jnp.arcsinh(jnp.sqrt(up) / 2)) ** 2, -((2 * jnp.arcsin(jnp.sqrt(down) / 2)) ** 2))
     return jnp.where(small, series, far)
 
 
@@ -227,15 +228,7 @@ def _drift_bump(c: Array, urgency: Array, times: Array, horizon: Array) -> Array
     # κ²/κ̃² → 1 as both vanish; the ratio is taken where neither does.
     vanishing = jnp.abs(urgency) * horizon**2 < 1e-12
     ratio = jnp.where(vanishing, 1, c / jnp.where(vanishing, 1, urgency))
-    near = (
-        ratio
-        * left
-        * times
-        / 2
-        * _sinhc(c * left**2 / 4)
-        * _sinhc(c * times**2 / 4)
-        / _cosh(c * horizon**2 / 4)
-    )
+    near = ratio * left * times / 2 * _sinhc(c * left**2 / 4) * _sinhc(c * times**2 / 4) / _cosh(c * horizon**2 / 4)
     safe = jnp.where(small, 1, urgency)
     falling = jnp.expm1(-up * left) * jnp.expm1(-up * times) / (1 + jnp.exp(-up * horizon)) / safe
     down = jnp.where(down * horizon < jnp.pi, down, 1 / horizon)

@@ -5,13 +5,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 
 def is_concrete(x: Any) -> bool:
     """True where the value of `x` can be looked at (it is not being traced)."""
-    return not isinstance(x, jax.core.Tracer)
+    return not isinstance(x, Tracer)
 
 
 def as_float(name: str, value: ArrayLike) -> Float[Array, "..."]:

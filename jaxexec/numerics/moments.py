@@ -33,9 +33,7 @@ class Moments(eqx.Module):
     comoment: Float[Array, "k k *lanes"]
 
     @staticmethod
-    def from_gram(
-        gram: Float[Array, "k1 k1 *lanes"], shift: Float[Array, "k *lanes"] | None = None
-    ) -> "Moments":
+    def from_gram(gram: Float[Array, "k1 k1 *lanes"], shift: Float[Array, "k *lanes"] | None = None) -> "Moments":
         """Moments from the Gram matrix of (1, x_1 − shift_1, …, x_k − shift_k).
 
         The subtraction n·mean² is harmless only where `shift` is near the mean: choose it so. Gram matrices about
@@ -231,15 +229,11 @@ def _delay(x: Float[Array, "time *lanes"], steps: int) -> Float[Array, "time *la
     return jnp.concatenate([jnp.zeros_like(x[:steps]), x[:-steps]])
 
 
-def sandwich(
-    bread: Float[Array, "k k *lanes"], meat: Float[Array, "k k *lanes"]
-) -> Float[Array, "k k *lanes"]:
+def sandwich(bread: Float[Array, "k k *lanes"], meat: Float[Array, "k k *lanes"]) -> Float[Array, "k k *lanes"]:
     """bread · meat · bread for symmetric matrices, batch last."""
     k = bread.shape[0]
     half = [[sum(bread[i, m] * meat[m, j] for m in range(k)) for j in range(k)] for i in range(k)]
-    return jnp.stack(
-        [jnp.stack([sum(half[i][m] * bread[m, j] for m in range(k)) for j in range(k)]) for i in range(k)]
-    )
+    return jnp.stack([jnp.stack([sum(half[i][m] * bread[m, j] for m in range(k)) for j in range(k)]) for i in range(k)])
 
 
 def _diagonal(matrix: Float[Array, "k k *lanes"]) -> Float[Array, "k *lanes"]:

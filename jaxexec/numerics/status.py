@@ -87,9 +87,7 @@ def poison(x: Float[Array, "..."], failed: Bool[Array, "..."]) -> Float[Array, "
 
 
 @jax.custom_jvp
-def replace_where(
-    bad: Bool[Array, "..."], x: Float[Array, "..."], safe: Float[Array, "..."]
-) -> Float[Array, "..."]:
+def replace_where(bad: Bool[Array, "..."], x: Float[Array, "..."], safe: Float[Array, "..."]) -> Float[Array, "..."]:
     """`safe` where `bad`, else `x`; the derivative with respect to `x` passes straight through.
 
     Used where inputs enter: a bad lane is computed with harmless numbers, and `poison` at the exit can still send

@@ -138,9 +138,7 @@ class _Damped(NamedTuple):
     iterations: Array
 
 
-def _damped_newton(
-    program: Program, cost: ScaledCost, start: Iterate, gap_tolerance: float, max_steps: int
-) -> Iterate:
+def _damped_newton(program: Program, cost: ScaledCost, start: Iterate, gap_tolerance: float, max_steps: int) -> Iterate:
     never = jnp.zeros(program.volume.shape, bool)
     least_slope = jnp.finfo(program.volume.dtype).eps
 
@@ -159,15 +157,11 @@ def _damped_newton(
     def step(state: _Damped):
         point = cost.curve_point(state.marginal, state.marginal, never)
         slope = jnp.maximum(point.slope, least_slope)
-        intercept = jnp.where(
-            point.slope >= least_slope, point.intercept, point.rate - slope * point.marginal
-        )
+        intercept = jnp.where(point.slope >= least_slope, point.intercept, point.rate - slope * point.marginal)
         q_full, y_full = _solve_tangent(program, slope, intercept)
         dy = y_full - state.marginal
         q = through_ends(state.inventory, program.first, program.last)
-        dq = through_ends(
-            q_full - state.inventory, jnp.zeros_like(program.first), jnp.zeros_like(program.first)
-        )
+        dq = through_ends(q_full - state.inventory, jnp.zeros_like(program.first), jnp.zeros_like(program.first))
 
         def slope_along(t: Array) -> Array:
             y = state.marginal + t * dy

@@ -67,9 +67,7 @@ def _solve(problem: Liquidation, solver: LadderNewton) -> Schedule:
     program = build(problem)
     scaled, scaled_cost, units = scale(program)
     iterate = solver.iterate(scaled, scaled_cost)
-    fixed_q, fixed_y = lax.stop_gradient(
-        (iterate.inventory * units.shares, iterate.marginal * units.marginal)
-    )
+    fixed_q, fixed_y = lax.stop_gradient((iterate.inventory * units.shares, iterate.marginal * units.marginal))
     finite = jnp.all(jnp.isfinite(fixed_q)) & jnp.all(jnp.isfinite(fixed_y))
     idle = (problem.shares == 0) & (problem.target == 0) & jnp.all(problem.market.drift == 0)
     rest = ~finite | idle
@@ -90,17 +88,21 @@ def _solve(problem: Liquidation, solver: LadderNewton) -> Schedule:
     proof = jax.tree.map(lax.stop_gradient, certify(program, inventory, marginal, size))
     status = jnp.where(refused, refusal, _verdict(proof, finite))
     failed = status > Status.LOCAL
-    costate = -(marginal + program.shift)
-    values = [problem.grid.times, nodes, trades, costate, expected, variance, best]
     single = problem.shares.dtype == jnp.float32
     return Schedule(
-        *(poison(v, failed) for v in values),
-        proof.duality_gap,
-        proof.relative_gap,
-        proof.residual,
-        status.astype(jnp.int32),
-        jnp.asarray(Flag.FLOAT32 if single else Flag.NONE, jnp.int32),
-        iterate.iterations,
+        times=poison(problem.grid.times, failed),
+        inventory=poison(nodes, failed),
+        trades=poison(trades, failed),
+        costate=poison(-(marginal + program.shift), failed),
+        expected_cost=poison(expected, failed),
+        variance=poison(variance, failed),
+        objective=poison(best, failed),
+        duality_gap=proof.duality_gap,
+        relative_gap=proof.relative_gap,
+        residual=proof.residual,
+        status=status.astype(jnp.int32),
+        flags=jnp.asarray(Flag.FLOAT32 if single else Flag.NONE, jnp.int32),
+        iterations=iterate.iterations,
     )
 
 

@@ -1,0 +1,150 @@
+"""How every benchmark measures, and the one record that it leaves.
+
+The compilation is timed apart from the run, the run is warmed up and waited for, and the median of several is kept.
+Ratios are formed within one run only: the machine, its load and the versions are then the same on both sides.
+"""
+
+import dataclasses
+import datetime
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import math
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+RESULTS = Path(__file__).parent / "results"
+_VERSIONS = ("jaxexec", "jax", "jaxlib", "numpy", "scipy", "cvxpy", "clarabel", "statsmodels")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """One measurement of jaxexec beside one of a peer.
+
+    Attributes:
+        case: What was done.
+        size: How much of it, by name: orders, steps, trades.
+        device: Device that jaxexec ran on.
+        dtype: Precision of jaxexec.
+        versions: Package to version, and the Python that ran them.
+        compile_seconds: Tracing and compiling, once for all inputs of this shape.
+        run_seconds: One unit of work (an order, a trade) by jaxexec; the note says of which clock.
+        error: Error of jaxexec; the note says of what, against what.
+        peer: What did the same work in the same process.
+        peer_seconds: The same unit of work by the peer.
+        peer_error: The same error of the peer.
+        ratio: peer_seconds / run_seconds.
+        note: What a careful reader must know.
+        created: Date and time, UTC.
+    """
+
+    case: str
+    size: dict[str, int]
+    device: str
+    dtype: str
+    versions: dict[str, str]
+    compile_seconds: float | None = None
+    run_seconds: float | None = None
+    error: float | None = None
+    peer: str = ""
+    peer_seconds: float | None = None
+    peer_error: float | None = None
+    ratio: float | None = None
+    note: str = ""
+    created: str = ""
+
+
+class Timing(NamedTuple):
+    """What a compiled function gave, and what it took."""
+
+    result: Any
+    compile_seconds: float
+    run_seconds: float
+
+
+def compiled_time(
+    function: Callable[..., Any], *arguments: Any, repeats: int = 5, clock: Callable[[], float] = time.perf_counter
+) -> Timing:
+    """Compile `function` for these arguments, warm it up, and take the median of `repeats` runs."""
+    start = time.perf_counter()
+    program = jax.jit(function).lower(*arguments).compile()
+    compiled = time.perf_counter() - start
+    result = jax.block_until_ready(program(*arguments))
+    seconds = median_time(lambda: jax.block_until_ready(program(*arguments)), repeats=repeats, clock=clock)
+    return Timing(result, compiled, seconds)
+
+
+def median_time(
+    work: Callable[[], Any], *, repeats: int = 5, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Median seconds of `work`, which must have finished when it returns."""
+    seconds = []
+    for _ in range(repeats):
+        start = clock()
+        work()
+        seconds.append(clock() - start)
+    return statistics.median(seconds)
+
+
+def row(case: str, *, size: dict[str, int], dtype: str = "float64", **fields: Any) -> Row:
+    """A row with what every row has: device, versions, date, and the ratio where there are two times."""
+    ours, theirs = fields.get("run_seconds"), fields.get("peer_seconds")
+    ratio = theirs / ours if ours and theirs else None
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return Row(
+        case=case, size=size, device=device(), dtype=dtype, versions=versions(), ratio=ratio, created=created, **fields
+    )
+
+
+def device() -> str:
+    """The default device in words."""
+    first = jax.devices()[0]
+    kind = platform.processor() or platform.machine() if first.platform == "cpu" else first.device_kind
+    return f"{first.platform} ({kind})"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what took part, where installed."""
+    found = {"python": platform.python_version()}
+    for name in _VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def peer(name: str) -> Any:
+    """The module of a peer, or None where it is not installed."""
+    return importlib.import_module(name) if importlib.util.find_spec(name) else None
+
+
+def save(name: str, rows: Sequence[Row], folder: Path = RESULTS) -> Path:
+    """Write the rows of one benchmark on one kind of device, in place of those of its last run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{jax.devices()[0].platform}.jsonl"
+    path.write_text("".join(json.dumps(_plain(r), ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
+    return path
+
+
+def load(name: str, folder: Path = RESULTS) -> list[Row]:
+    """The rows of one benchmark on all kinds of devices, the CPU first."""
+    lines = []
+    for path in sorted(folder.glob(f"{name}-*.jsonl"), key=lambda p: ("-cpu" not in p.name, p.name)):
+        lines += path.read_text(encoding="utf-8").splitlines()
+    return [Row(**json.loads(line)) for line in lines]
+
+
+def _plain(record: Row) -> dict[str, Any]:
+    """Four significant digits are more than the noise leaves."""
+    fields = dataclasses.asdict(record)
+    rounded = {k: float(f"{v:.4g}") for k, v in fields.items() if isinstance(v, float) and math.isfinite(v)}
+    unknown = {k: None for k, v in fields.items() if isinstance(v, float) and not math.isfinite(v)}
+    return {**fields, **rounded, **unknown}

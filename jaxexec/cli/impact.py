@@ -1,0 +1,68 @@
+"""`jaxexec impact`: signed trades to impact estimates."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jaxexec.cli.app import OK, SOME_ROWS_FAILED
+from jaxexec.cli.options import DEFAULT, Common
+from jaxexec.cli.run import Run, open_run, plan
+from jaxexec.cli.tapes import read_signed, signed_inputs
+from jaxexec.presentation import table_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def impact(
+    signed: Path,
+    *,
+    form: Literal["difference", "level"] = "difference",
+    covariance: Literal["hac", "ols", "hc0"] = "hac",
+    lags: str = "newey-west-fixed",
+    winsorise: float = 0.01,
+    common: Common = DEFAULT,
+) -> int:
+    """Signed trades to impact estimates for each stock.
+
+    Args:
+        signed: Folder that `jaxexec clean` wrote, or a Parquet file of signed trades.
+        form: Glosten and Harris's equation in price changes or in prices.
+        covariance: Kind of standard errors.
+        lags: Lags of the HAC covariance: a rule's name or a number.
+        winsorise: Share cut at each end in the cross-section.
+    """
+    if not 0 <= winsorise < 0.5:
+        raise ValueError(f"winsorise must be at least 0 and below 0.5, got {winsorise}")
+    inputs = signed_inputs(signed)
+    if common.dry_run:
+        return plan("impact", common, {"files to read": len(inputs)})
+    settings = {"form": form, "covariance": covariance, "lags": lags, "winsorise": winsorise}
+    with open_run("impact", common, {**settings, "precision": common.precision}, inputs) as run:
+        run.start_jax()
+        from jaxexec import impact as estimates
+
+        count = int(lags) if lags.isdigit() else lags
+        panel = estimates.glosten_harris(read_signed(signed), form=form, covariance=covariance, lags=count)  # pyright: ignore
+        return report_panel(run, panel, winsorise)
+
+
+def report_panel(run: Run, panel: Any, winsorise: float) -> int:
+    """Write a panel of estimates, show its cross-section; the exit code."""
+    from jaxexec import impact as estimates
+
+    frame = panel.table()
+    run.write_parquet("impact.parquet", frame)
+    cross_section = estimates.summarise(panel, winsorise=(winsorise, 1 - winsorise) if winsorise else None)
+    run.show(table_of(cross_section.to_dicts(), "Impact across stocks", panel.convention))
+    run.write_picture("impact.svg", panel.plot(), "Impact estimates across stocks.")
+    failed = failed_symbols(frame)
+    stocks = frame["symbol"].n_unique()
+    run.result |= {"stocks": stocks, "failed": len(failed)}
+    if failed:
+        run.note(f"{len(failed):,} of {stocks:,} stocks have no estimate (see status in impact.parquet)")
+    return SOME_ROWS_FAILED if failed else OK
+
+
+def failed_symbols(frame: "pl.DataFrame") -> list[str]:
+    """Symbols without an estimate."""
+    return sorted(frame.filter(frame["estimate"].is_nan() | frame["estimate"].is_null())["symbol"].unique())

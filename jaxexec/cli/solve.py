@@ -1,0 +1,208 @@
+"""`jaxexec solve`: parent orders to optimal schedules."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxexec.cli import markets, scheduling
+from jaxexec.cli.app import OK, SOME_ROWS_FAILED
+from jaxexec.cli.markets import Assumed, Day, MarketFiles
+from jaxexec.cli.options import DEFAULT, Common
+from jaxexec.cli.orders import Row, read_orders
+from jaxexec.cli.run import Run, open_run, plan, progress
+from jaxexec.cli.session import Session
+from jaxexec.presentation import Table
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_MAX_STEPS = 10_000
+_MAX_ROWS = 500_000_000
+_SHOWN = 20
+_HEADINGS = {
+    "order_id": "order",
+    "symbol": "symbol",
+    "shares": "shares",
+    "expected_cost": "cost",
+    "standard_deviation": "std. dev.",
+    "relative_gap": "gap",
+    "status": "status",
+}
+
+
+def solve(
+    orders: Path,
+    *,
+    market: MarketFiles = (),
+    risk_aversion: float = 1e-6,
+    steps: int = 78,
+    session: str = "09:30-16:00",
+    timezone: str | None = None,
+    assumed: Assumed = markets.DEFAULT,
+    common: Common = DEFAULT,
+) -> int:
+    """Parent orders to optimal schedules, each with its certificate.
+
+    Args:
+        orders: CSV or Parquet with order_id, symbol, side, quantity, start, end and perhaps arrival_price, adv, sigma,
+            spread; the names of EMSX and FIX are known.
+        market: Market files, or folders of them, that `jaxexec calibrate` wrote.
+        risk_aversion: Gamma in cost + gamma/2 variance, per currency.
+        steps: Steps of each schedule.
+        session: Hours of the trading day.
+        timezone: The exchange's time zone, where times carry one.
+    """
+    _check(risk_aversion, steps)
+    hours = Session.parse(session, timezone)
+    read = read_orders(orders, hours)
+    if len(read.rows) * steps > _MAX_ROWS:
+        raise ValueError(
+            f"steps: {len(read.rows):,} orders of {steps:,} steps are too many rows; cut the orders in parts"
+        )
+    if common.dry_run:
+        chunks = -(-len(read.rows) // scheduling.CHUNK)
+        return plan("solve", common, {"orders": len(read.rows), "rows": len(read.rows) * steps, "chunks": chunks})
+    settings = {"risk_aversion": risk_aversion, "steps": steps, "session": session, "timezone": timezone}
+    settings |= {"assumed": dataclasses.asdict(assumed), "precision": common.precision}
+    files = markets.market_files(market)
+    with open_run("solve", common, settings, [orders, *files]) as run:
+        run.note("columns: " + ", ".join(f"{name} = {column}" for name, column in read.mapping.items()))
+        run.start_jax()
+        prepared = prepare(read.rows, markets.read_markets(market), assumed)
+        solution = _solve(run, prepared, risk_aversion, steps)
+        summary = summarise(prepared, solution)
+        run.write_parquet("orders.parquet", summary)
+        run.write_parquet("schedules.parquet", long_frame(prepared, solution, steps))
+        return _report(run, summary)
+
+
+def _check(risk_aversion: float, steps: int) -> None:
+    if not (math.isfinite(risk_aversion) and risk_aversion >= 0):
+        raise ValueError(f"risk_aversion must be finite and at least 0, got {risk_aversion}")
+    if not 1 <= steps <= _MAX_STEPS:
+        raise ValueError(f"steps must be between 1 and {_MAX_STEPS:,}, got {steps:,}")
+
+
+def prepare(rows: list[Row], known: dict[str, Day], assumed: Assumed) -> list[tuple[Row, Day | None]]:
+    """Each row with its market; a row without one gets the fault that says so."""
+    prepared: list[tuple[Row, Day | None]] = []
+    for row in rows:
+        day = None
+        if row.order is not None:
+            try:
+                day = markets.market_for(row.symbol, row.order, known, assumed)
+            except ValueError as error:
+                row = dataclasses.replace(row, fault=str(error))
+        prepared.append((row, day))
+    return prepared
+
+
+def _solve(run: Run, prepared: list[tuple[Row, Day | None]], risk_aversion: float, steps: int) -> dict[str, np.ndarray]:
+    """The schedules of the rows that have a market, in their order; nothing where there is none."""
+    arrays = [_arrays(row, day, risk_aversion, steps) for row, day in prepared if day is not None]
+    if not arrays:
+        return {}
+    with progress(run.common, "scheduling", len(arrays)) as advance:
+        return scheduling.schedule(scheduling.stack(arrays), run.common.precision, advance)
+
+
+def _arrays(row: Row, day: Day, risk_aversion: float, steps: int) -> scheduling.Arrays:
+    order = row.order
+    assert order is not None
+    volatility, volume = day.window(order.start, order.end, steps)
+    scalars = (day.permanent_impact, day.eta, day.phi, day.psi, risk_aversion)
+    horizon, shares = np.asarray(order.end - order.start), np.asarray(order.shares)
+    return scheduling.Arrays(horizon, shares, volatility, volume, *map(np.asarray, scalars))
+
+
+def summarise(prepared: list[tuple[Row, Day | None]], solution: dict[str, np.ndarray]) -> "pl.DataFrame":
+    """One row an order: what it costs, its status, and why where it failed."""
+    import polars as pl
+
+    from jaxexec.numerics.status import Status
+
+    index = _places(prepared)
+    rows = [row for row, _ in prepared]
+    nothing = np.full(len(rows), math.nan)
+    values = {
+        name: _filled(solution[name], index) if solution else nothing
+        for name in ("expected_cost", "variance", "objective", "duality_gap", "relative_gap")
+    }
+    codes = [int(solution["status"][i]) if i >= 0 else None for i in index]
+    cost, arrival = values["expected_cost"], np.array([r.order.arrival_price if r.order else math.nan for r in rows])
+    shares = np.array([row.order.shares if row.order else math.nan for row in rows])
+    return pl.DataFrame(
+        {
+            "order_id": [row.order_id for row in rows],
+            "symbol": [row.symbol for row in rows],
+            "shares": shares,
+            "start": [row.order.start if row.order else math.nan for row in rows],
+            "end": [row.order.end if row.order else math.nan for row in rows],
+            **values,
+            "standard_deviation": np.sqrt(values["variance"]),
+            "cost_bps": 1e4 * cost / (np.abs(shares) * arrival),
+            "iterations": [int(solution["iterations"][i]) if i >= 0 else None for i in index],
+            "status": ["BAD_ROW" if code is None else Status(code).name for code in codes],
+            "remedy": [_remedy(row, code) for row, code in zip(rows, codes, strict=True)],
+        },
+        schema_overrides={"order_id": pl.String, "symbol": pl.String, "iterations": pl.Int32},
+    )
+
+
+def _remedy(row: Row, code: int | None) -> str:
+    from jaxexec.numerics.status import Status
+
+    if code is None:
+        return row.fault
+    return "" if code == Status.OK else Status(code).remedy
+
+
+def _places(prepared: list[tuple[Row, Day | None]]) -> np.ndarray:
+    """For each row its place among those that were solved; −1 where it was not."""
+    solved = np.array([day is not None for _, day in prepared], dtype=bool)
+    return np.where(solved, np.cumsum(solved) - 1, -1)
+
+
+def _filled(values: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Values of the rows that were solved, NaN for the others."""
+    shape = (-1,) + (1,) * (values.ndim - 1)
+    return np.where((index >= 0).reshape(shape), values[index], np.nan)
+
+
+def long_frame(prepared: list[tuple[Row, Day | None]], solution: dict[str, np.ndarray], steps: int) -> "pl.DataFrame":
+    """One row an order and step; NaN where the order failed. A sale has positive trades."""
+    import polars as pl
+
+    index, count = _places(prepared), len(prepared)
+    nothing = np.full((count, steps), math.nan)
+    fields = {name: _filled(solution[name], index) for name in ("times", "inventory", "trades")} if solution else {}
+    start = np.array([[row.order.start if row.order else math.nan] for row, _ in prepared]).reshape(count, 1)
+    per_step = {
+        "start": start + fields["times"][:, :-1] if fields else nothing,
+        "end": start + fields["times"][:, 1:] if fields else nothing,
+        "inventory": fields["inventory"][:, :-1] if fields else nothing,
+        "trades": fields["trades"] if fields else nothing,
+    }
+    names = {"order_id": [row.order_id for row, _ in prepared], "symbol": [row.symbol for row, _ in prepared]}
+    order = np.repeat(np.arange(count), steps)
+    base = pl.DataFrame(names, schema={"order_id": pl.String, "symbol": pl.String})[order]
+    step = pl.Series("step", np.tile(np.arange(1, steps + 1, dtype=np.int32), count))
+    return base.with_columns(step, *(pl.Series(name, x.reshape(-1)) for name, x in per_step.items()))
+
+
+def _report(run: Run, summary: "pl.DataFrame") -> int:
+    """Say what came of it; the exit code."""
+    usable = summary["status"].is_in(["OK", "OK_INACCURATE", "LOCAL"])
+    failed = summary.filter(~usable)
+    shown = summary.head(_SHOWN).select(list(_HEADINGS))
+    footer = f"{summary.height:,} orders, {failed.height:,} failed. Costs in currency; a sale has positive shares."
+    run.show(Table("Orders", list(_HEADINGS.values()), shown.rows(), footer))
+    if failed.height:
+        reasons = failed.select("order_id", "status", "remedy").head(_SHOWN)
+        run.show(Table("Orders that failed", ["order", "status", "what to do"], reasons.rows()))
+    gap = summary.filter(usable)["relative_gap"].max()
+    run.result |= {"orders": summary.height, "failed": failed.height, "worst_relative_gap": gap}
+    return SOME_ROWS_FAILED if failed.height else OK

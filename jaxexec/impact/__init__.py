@@ -1,0 +1,25 @@
+"""Price impact of trades: Glosten–Harris/Sadka estimates per stock, and how active each stock is through the day.
+
+    panel = glosten_harris(tape)
+    print(summarise(panel))
+
+`glosten_harris_arrays` is the same estimator on arrays: traced, batched and differentiable. Files and frames are met
+through `jaxexec.tape`.
+"""
+
+from jaxexec.impact.activity import Activity, activity
+from jaxexec.impact.estimates import COEFFICIENTS, ImpactEstimates, glosten_harris_arrays
+from jaxexec.impact.panel import Panel, glosten_harris, summarise
+from jaxexec.impact.passes import expected_sign
+
+__all__ = [
+    "COEFFICIENTS",
+    "Activity",
+    "ImpactEstimates",
+    "Panel",
+    "activity",
+    "expected_sign",
+    "glosten_harris",
+    "glosten_harris_arrays",
+    "summarise",
+]

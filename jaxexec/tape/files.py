@@ -1,0 +1,180 @@
+"""Opening files that the user did not make: sizes are checked before contents, and damage is a typed error.
+
+Such files are opened with pyarrow only, because hostile Parquet makes other readers abort the process.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxexec.tape.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_PARQUET = (".parquet", ".pq")
+SUFFIXES = (*_PARQUET, ".csv", ".csv.gz", ".txt", ".txt.gz")
+MAX_BYTES = 32 * 2**30
+"""Default budget of uncompressed bytes a file."""
+_MAX_ROWS = 2**40
+_DELIMITERS = ",|;\t"
+
+
+def tape_files(source: str | os.PathLike[str]) -> list[Path]:
+    """The regular files of a folder in the order of their names, or the one file that `source` is.
+
+    A file that is listed twice (by hard or symbolic link) is read once; names that begin with "." or "_" are
+    left out, as the writers of partitioned folders mean them to be.
+
+    Raises:
+        InputError: nothing is there, or a folder holds no tape files.
+    """
+    path = Path(source)
+    if not stat.S_ISDIR(_status(path).st_mode):
+        return [path]
+    seen: set[tuple[int, int]] = set()
+    files = []
+    for file in sorted(path.iterdir()):
+        if file.name.startswith((".", "_")) or not file.name.lower().endswith(SUFFIXES):
+            continue
+        identity = _status(file)
+        if (identity.st_dev, identity.st_ino) not in seen:
+            seen.add((identity.st_dev, identity.st_ino))
+            files.append(file)
+    if not files:
+        raise InputError("source", f"the folder holds no file ending in {', '.join(SUFFIXES)}", path=path)
+    return files
+
+
+def read_table(
+    path: Path, choose: Callable[[Sequence[str]], Sequence[str]], max_bytes: int = MAX_BYTES
+) -> tuple[pa.Table, dict[str, str]]:
+    """Read chosen columns of one Parquet or CSV file.
+
+    Args:
+        path: a regular file; CSV may be compressed with gzip and delimited by comma, bar, semicolon or tab.
+        choose: header -> the columns to read.
+        max_bytes: refuse files that unpack to more bytes.
+
+    Returns:
+        The table, and the whole header as name -> type (for CSV, where types are guesses, "text").
+
+    Raises:
+        InputError: no regular file, empty, damaged, not of the format that its name says, over the budget, or
+            changed while it was read.
+    """
+    before = _status(path)
+    if not stat.S_ISREG(before.st_mode):
+        raise InputError("source", "is not a regular file", path=path)
+    if before.st_size == 0:
+        raise InputError("source", "the file is empty", path=path)
+    is_parquet = path.name.lower().endswith(_PARQUET)
+    with _typed_errors(path):
+        table, header = (_read_parquet if is_parquet else _read_csv)(path, choose, max_bytes)
+        table.validate(full=True)
+    after = _status(path)
+    if (before.st_ino, before.st_size, before.st_mtime_ns) != (
+        after.st_ino,
+        after.st_size,
+        after.st_mtime_ns,
+    ):
+        raise InputError("source", "the file changed while it was read; read it again", path=path)
+    return table, header
+
+
+def read_header(path: Path) -> list[str]:
+    """Column names of one file.
+
+    Raises:
+        InputError: as `read_table`.
+    """
+    import pyarrow.parquet as pq
+
+    if not stat.S_ISREG(_status(path).st_mode):
+        raise InputError("source", "is not a regular file", path=path)
+    with _typed_errors(path):
+        if path.name.lower().endswith(_PARQUET):
+            return pq.read_schema(path).names
+        return _csv_header(path)[1]
+
+
+@contextmanager
+def _typed_errors(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except InputError:
+        raise
+    except (
+        pa.ArrowException,
+        OSError,
+        UnicodeError,
+        EOFError,
+        ValueError,
+        MemoryError,
+        OverflowError,
+    ) as error:
+        raise InputError("source", f"cannot be read: {error}", path=path) from error
+
+
+def _status(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except (OSError, ValueError) as error:
+        raise InputError("source", f"cannot be opened: {error}", path=str(path)) from error
+
+
+def _read_parquet(
+    path: Path, choose: Callable[[Sequence[str]], Sequence[str]], max_bytes: int
+) -> tuple[pa.Table, dict[str, str]]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        schema, meta = file.schema_arrow, file.metadata
+        header = {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
+        wanted = list(choose(schema.names))
+        unpacked = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+        if meta.num_rows > _MAX_ROWS or unpacked > max_bytes:
+            reason = f"unpacks to {meta.num_rows:,} rows and {unpacked:,} bytes; max_bytes={max_bytes:,}"
+            raise InputError("source", reason, path=path)
+        return file.read(columns=wanted), header
+
+
+def _read_csv(
+    path: Path, choose: Callable[[Sequence[str]], Sequence[str]], max_bytes: int
+) -> tuple[pa.Table, dict[str, str]]:
+    import pyarrow as pa
+    import pyarrow.csv as csv
+
+    delimiter, names = _csv_header(path)
+    wanted = list(choose(names))
+    # All text: a type guessed from the first block would turn "00" into 0 and refuse a later "NaN".
+    convert = csv.ConvertOptions(include_columns=wanted, column_types={name: pa.string() for name in wanted})
+    batches, unpacked = [], 0
+    reader = csv.open_csv(path, parse_options=csv.ParseOptions(delimiter=delimiter), convert_options=convert)
+    for batch in reader:
+        unpacked += batch.nbytes
+        if unpacked > max_bytes:
+            raise InputError("source", f"unpacks to more than max_bytes={max_bytes:,}", path=path)
+        batches.append(batch)
+    return pa.Table.from_batches(batches, reader.schema), dict.fromkeys(names, "text")
+
+
+def _csv_header(path: Path) -> tuple[str, list[str]]:
+    """The delimiter that occurs most often in the first line, and the names between."""
+    import csv as text
+
+    import pyarrow as pa
+
+    with pa.input_stream(str(path), compression="detect") as stream:
+        line = stream.read(65_536).split(b"\n", 1)[0].decode("utf-8-sig").rstrip("\r")
+    if not line.strip():
+        raise InputError("source", "the first line, which should name the columns, is empty", path=path)
+    delimiter = max(_DELIMITERS, key=line.count)
+    return delimiter, next(text.reader([line], delimiter=delimiter))
