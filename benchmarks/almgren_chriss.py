@@ -40,33 +40,34 @@ def run(orders: int = 100_000, steps: int = 78, sample: int = 2_000, quick: bool
         )
         return found.inventory, found.trades, found.expected_cost, found.variance
 
-    timing = harness.compiled_time(jax.vmap(one), *map(jnp.asarray, given.values()), repeats=3)
+    program = harness.compiled(jax.vmap(one), *map(jnp.asarray, given.values()))
     columns = np.stack(list(given.values()))
-    exact = np.array([_exact(*column, steps) for column in columns[:, :5].T]) if harness.peer("mpmath") else None
+    exact = np.array([_exact(column, steps) for column in columns[:, :5].T]) if harness.peer("mpmath") else None
     rows = []
     for name, work, count in (
-        ("NumPy, order by order", lambda: [_numpy(*c, steps) for c in columns[:, :sample].T], sample),
-        ("NumPy, all orders at once", lambda: _numpy(*columns[:, :, None], steps), orders),
+        ("NumPy, order by order", lambda: [_numpy(c, steps) for c in columns[:, :sample].T], sample),
+        ("NumPy, all orders at once", lambda: _numpy(columns[:, :, None], steps), orders),
     ):
-        seconds = harness.median_time(work, repeats=3)
+        ours, seconds = harness.median_seconds(program.run, work, repeats=3 if quick else 5)
         rows.append(
             harness.row(
                 "Almgren–Chriss closed form",
                 size={"orders": orders, "steps": steps},
-                compile_seconds=timing.compile_seconds,
-                run_seconds=timing.run_seconds / orders,
-                error=_error(timing.result[0][:5], exact),
+                compile_seconds=program.compile_seconds,
+                run_seconds=ours / orders,
+                error=_error(program.result[0][:5], exact),
                 peer=name,
                 peer_seconds=seconds / count,
-                peer_error=_error(np.stack([_numpy(*c, steps)[0] for c in columns[:, :5].T]), exact),
+                peer_error=_error(np.stack([_numpy(c, steps)[0] for c in columns[:, :5].T]), exact),
                 note="wall seconds an order, XLA on all cores; inventory, trades, E and Var of each order",
             )
         )
     return rows
 
 
-def _numpy(x: Any, horizon: Any, sigma: Any, weight: Any, steps: int) -> tuple[Any, ...]:
-    """The formulas as one writes them in NumPy; scalars, or (orders, 1)."""
+def _numpy(given: np.ndarray, steps: int) -> tuple[Any, ...]:
+    """The formulas as one writes them in NumPy, for four scalars or four columns (orders, 1)."""
+    x, horizon, sigma, weight = given
     tau = horizon / steps
     impact = TEMPORARY - PERMANENT * tau / 2
     kappa = np.arccosh(1 + weight * sigma**2 * tau**2 / impact / 2) / tau
@@ -79,10 +80,11 @@ def _numpy(x: Any, horizon: Any, sigma: Any, weight: Any, steps: int) -> tuple[A
     return inventory, trades, expected, sigma**2 * tau * np.sum(inventory[..., 1:] ** 2, axis=-1)
 
 
-def _exact(x: float, horizon: float, sigma: float, weight: float, steps: int) -> list[float]:
+def _exact(given: np.ndarray, steps: int) -> list[float]:
+    """Inventories at all nodes but the last, in 40 digits."""
     mp = harness.peer("mpmath")
     with mp.workdps(40):
-        x, horizon, sigma, weight, eta, gamma = map(mp.mpf, (x, horizon, sigma, weight, TEMPORARY, PERMANENT))
+        x, horizon, sigma, weight, eta, gamma = map(mp.mpf, (*given, TEMPORARY, PERMANENT))
         tau = horizon / steps
         kappa = mp.acosh(1 + weight * sigma**2 * tau**2 / (eta - gamma * tau / 2) / 2) / tau
         return [float(x * mp.sinh(kappa * tau * (steps - j)) / mp.sinh(kappa * horizon)) for j in range(steps)]

@@ -61,36 +61,40 @@ class Row:
     created: str = ""
 
 
-class Timing(NamedTuple):
-    """What a compiled function gave, and what it took."""
+class Program(NamedTuple):
+    """A compiled function of given arguments, warmed up."""
 
+    run: Callable[[], Any]
     result: Any
     compile_seconds: float
-    run_seconds: float
 
 
-def compiled_time(
-    function: Callable[..., Any], *arguments: Any, repeats: int = 5, clock: Callable[[], float] = time.perf_counter
-) -> Timing:
-    """Compile `function` for these arguments, warm it up, and take the median of `repeats` runs."""
+def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
+    """Compile `function` for these arguments and run it once; `run` waits for its result."""
     start = time.perf_counter()
     program = jax.jit(function).lower(*arguments).compile()
-    compiled = time.perf_counter() - start
-    result = jax.block_until_ready(program(*arguments))
-    seconds = median_time(lambda: jax.block_until_ready(program(*arguments)), repeats=repeats, clock=clock)
-    return Timing(result, compiled, seconds)
+    seconds = time.perf_counter() - start
+
+    def run() -> Any:
+        return jax.block_until_ready(program(*arguments))
+
+    return Program(run, run(), seconds)
 
 
-def median_time(
-    work: Callable[[], Any], *, repeats: int = 5, clock: Callable[[], float] = time.perf_counter
-) -> float:
-    """Median seconds of `work`, which must have finished when it returns."""
-    seconds = []
+def median_seconds(
+    *works: Callable[[], Any], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> tuple[float, ...]:
+    """Median seconds of each work, which must have finished when it returns.
+
+    They take turns, so that what else the machine does falls on all of them.
+    """
+    seconds: list[list[float]] = [[] for _ in works]
     for _ in range(repeats):
-        start = clock()
-        work()
-        seconds.append(clock() - start)
-    return statistics.median(seconds)
+        for work, taken in zip(works, seconds, strict=True):
+            start = clock()
+            work()
+            taken.append(clock() - start)
+    return tuple(statistics.median(taken) for taken in seconds)
 
 
 def row(case: str, *, size: dict[str, int], dtype: str = "float64", **fields: Any) -> Row:

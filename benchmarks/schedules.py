@@ -44,7 +44,9 @@ def run(orders: int = 1024, steps: int = 192, sample: int = 8, quick: bool = Fal
     if quick:
         orders, steps, sample = 16, 24, 1
     batch = problems(orders, steps)
-    double = harness.compiled_time(jax.vmap(jx.solve), batch, repeats=3 if quick else 7)
+    narrow = jax.tree.map(lambda a: a.astype(jnp.float32), batch)
+    double, single = harness.compiled(jax.vmap(jx.solve), batch), harness.compiled(jax.vmap(jx.solve), narrow)
+    wide, slim = harness.median_seconds(double.run, single.run, repeats=3 if quick else 9)
     solved = double.result
     if int(jnp.max(solved.status)) != jx.Status.OK:
         raise RuntimeError("a schedule of the batch did not converge")
@@ -55,34 +57,28 @@ def run(orders: int = 1024, steps: int = 192, sample: int = 8, quick: bool = Fal
     common: dict[str, Any] = {
         "size": size,
         "compile_seconds": double.compile_seconds,
-        "run_seconds": double.run_seconds / orders,
+        "run_seconds": wide / orders,
         "error": _error(np.asarray(solved.inventory), exact),
     }
-    rows = [harness.row("schedules", **common, note=note)]
+    rows = []
     picked = np.linspace(0, orders - 1, sample).astype(int)
     for found in _peers([jax.tree.map(lambda a, i=i: a[i], host) for i in picked]):
         name, seconds, inventories = found
         error = max(_error(x, exact[i]) for x, i in zip(inventories, picked, strict=True))
         one = f"{note}; the peer on one core, a sample of {sample} of the same orders"
-        rows.append(
-            harness.row("schedules", **common, peer=name, peer_seconds=seconds, peer_error=error, note=one)
+        rows.append(harness.row("schedules", **common, peer=name, peer_seconds=seconds, peer_error=error, note=one))
+    rows.append(
+        harness.row(
+            "schedules",
+            size=size,
+            dtype="float32",
+            compile_seconds=single.compile_seconds,
+            run_seconds=slim / orders,
+            error=_error(np.asarray(single.result.inventory), exact),
+            note=note,
         )
-    rows.append(_single(batch, size, exact, note, 3 if quick else 7))
-    return rows
-
-
-def _single(batch: jx.Liquidation, size: dict[str, int], exact: np.ndarray, note: str, repeats: int) -> harness.Row:
-    narrow = jax.tree.map(lambda a: a.astype(jnp.float32), batch)
-    timing = harness.compiled_time(jax.vmap(jx.solve), narrow, repeats=repeats)
-    return harness.row(
-        "schedules",
-        size=size,
-        dtype="float32",
-        compile_seconds=timing.compile_seconds,
-        run_seconds=timing.run_seconds / size["orders"],
-        error=_error(np.asarray(timing.result.inventory), exact),
-        note=note,
     )
+    return rows
 
 
 def _error(inventory: np.ndarray, exact: np.ndarray) -> float:

@@ -81,6 +81,7 @@ def _app() -> cyclopts.App:
         version=__version__,
         help="Optimal order execution in JAX: from trades and quotes to certified, differentiable schedules.",
         help_format="plaintext",
+        suppress_keyboard_interrupt=False,
     )
     for name, summary in _COMMANDS.items():
         app.command(f"jaxexec.cli.{name}:{name}", name=name, help=summary)

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxexec.cli import markets
 from jaxexec.cli.app import OK, SOME_ROWS_FAILED
 from jaxexec.cli.options import DEFAULT, Common
 from jaxexec.cli.run import Run, open_run, plan
@@ -45,7 +46,7 @@ def calibrate(
         run.start_jax()
         from jaxexec import impact
 
-        tape = read_signed(signed)
+        tape: Any = read_signed(signed)
         panel, activity = impact.glosten_harris(tape), impact.activity(tape, bins=bins)
         wanted = list(symbol) or tape.symbols
         unknown = sorted(set(wanted) - set(tape.symbols))
@@ -57,12 +58,10 @@ def calibrate(
 
 def write_markets(run: Run, panel: Any, activity: Any, symbols: list[str], options: dict[str, Any]) -> int:
     """Write a market file for each stock, and all their numbers in one table; the exit code."""
-    import jaxexec as jx
-
     found, failed = [], []
     for symbol in symbols:
         try:
-            found.append(jx.calibrate(panel, activity, symbol, **options))
+            found.append(markets.calibrate(panel, activity, symbol, **options))
         except ValueError as error:
             failed.append((symbol, str(error)))
             continue

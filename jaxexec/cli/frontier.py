@@ -73,6 +73,7 @@ def _solve(
     run: Run, day: Day, shares: float, horizon: float, ladder: tuple[float, float, int], steps: int
 ) -> tuple[Any, dict[str, tuple[float, float]]]:
     """The frontier, and where trading evenly in time or in volume would lie."""
+    import jax.numpy as jnp
     import numpy as np
 
     import jaxexec as jx
@@ -87,7 +88,7 @@ def _solve(
     found = jx.efficient_frontier(problem, np.geomspace(*ladder).astype(dtype))
     benchmarks = {}
     for name, share in (("TWAP", np.full(steps, 1 / steps)), ("VWAP", volume / np.sum(volume))):
-        trades = (shares * share).astype(dtype)
+        trades = jnp.asarray((shares * share).astype(dtype))
         deviation = math.sqrt(float(jx.variance(problem, trades)))
         benchmarks[name] = (deviation, float(jx.expected_cost(problem, trades)))
     return found, benchmarks

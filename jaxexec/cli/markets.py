@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from cyclopts import Parameter
@@ -108,14 +108,31 @@ def _read_market(path: Path) -> tuple[str, Day]:
     try:
         with jax.enable_x64(True):  # a file holds numbers of 64 bits, whatever the precision of the run
             calibration = Calibration.from_toml(text)
-        market, cost = calibration.market, calibration.cost
-        edges = np.asarray(market.grid.times, dtype=float)
-        bins = len(edges) - 1
-        curves = [np.broadcast_to(np.asarray(curve, dtype=float), bins) for curve in (market.volatility, market.volume)]
-        scalars = [float(x) for x in (market.permanent_impact, cost.eta, getattr(cost, "phi", 1.0), cost.psi)]
+            return calibration.symbol, day_of(calibration)
     except (ValueError, KeyError, TypeError) as error:
         raise FileError(path, f"not a market ({error})", "Write it again with `jaxexec calibrate`.") from error
-    return calibration.symbol, Day(edges, *curves, *scalars)
+
+
+def calibrate(panel: Any, activity: Any, symbol: str, **options: Any) -> Any:
+    """A `Calibration` in 64 bits, whatever the precision of the run: it is a handful of numbers."""
+    import jax
+
+    import jaxexec as jx
+
+    with jax.enable_x64(True):
+        return jx.calibrate(panel, activity, symbol, **options)
+
+
+def day_of(calibration: Any) -> Day:
+    """A calibrated market as arrays on the host."""
+    market, cost = calibration.market, calibration.cost
+    edges = np.asarray(market.grid.times, dtype=float)
+    volatility, volume = (
+        np.broadcast_to(np.asarray(curve, dtype=float), len(edges) - 1) for curve in (market.volatility, market.volume)
+    )
+    phi = float(getattr(cost, "phi", 1.0))  # the quadratic cost has no exponent of its own
+    scalars = float(market.permanent_impact), float(cost.eta), phi, float(cost.psi)
+    return Day(edges, volatility, volume, *scalars)
 
 
 def market_for(symbol: str, order: "Order", markets: Mapping[str, Day], assumed: Assumed) -> Day:
@@ -144,9 +161,9 @@ def market_for(symbol: str, order: "Order", markets: Mapping[str, Day], assumed:
 
 def _flat(assumed: Assumed) -> Day:
     """A market that is the same all day; NaN where nothing is assumed."""
-    known = {name: math.nan if value is None else value for name, value in vars(assumed).items()}
-    curves = {name: np.array([known.pop(name)]) for name in ("volatility", "volume")}
-    return Day(np.array([0.0, 1.0]), **curves, **known)
+    known = {name: math.nan if value is None else float(value) for name, value in vars(assumed).items()}
+    volatility, volume = (np.array([known.pop(name)]) for name in ("volatility", "volume"))
+    return Day(np.array([0.0, 1.0]), volatility, volume, **known)
 
 
 def _scaled(edges: np.ndarray, values: np.ndarray, total: float) -> np.ndarray:

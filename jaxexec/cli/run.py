@@ -81,20 +81,24 @@ class Run:
         self._pictures.append({"file": name, "caption": caption})
         return self.write(name, lambda path: storage.write_atomic(path, to_svg(figure)))
 
-    def close(self) -> None:
-        """Write what a report needs, and the manifest, which comes last; then say where all this lies."""
-        tables = [_plain(table) for table in self._tables]
-        document = {"command": self.command, "tables": tables, "pictures": self._pictures}
-        self.write(PRESENTATION_NAME, lambda path: storage.write_json(path, document))
-        storage.Manifest.of(
+    def provenance(self, outputs: Iterable[str] = ()) -> storage.Manifest:
+        """What made the results, with the hashes of the inputs and of some outputs."""
+        return storage.Manifest.of(
             self.folder,
-            self._outputs,
+            outputs,
             command=["jaxexec", *sys.argv[1:]],
             settings=self.settings,
             inputs=self.inputs,
             device=self.runtime.device if self.runtime else "",
             precision=self.runtime.precision if self.runtime else "",
-        ).write(self.folder)
+        )
+
+    def close(self) -> None:
+        """Write what a report needs, and the manifest, which comes last; then say where all this lies."""
+        tables = [_plain(table) for table in self._tables]
+        document = {"command": self.command, "tables": tables, "pictures": self._pictures}
+        self.write(PRESENTATION_NAME, lambda path: storage.write_json(path, document))
+        self.provenance(self._outputs).write(self.folder)
         seconds = self.runtime.compile_seconds if self.runtime else 0.0
         if seconds >= 0.5:
             self.note(f"compiling took {seconds:.1f} s")

@@ -38,9 +38,9 @@ def start(precision: str = "float64") -> Runtime:
     jax.config.update("jax_enable_x64", precision == "float64")
     runtime = Runtime(_device(), precision, enable_cache())
 
-    def on_duration(event: str, seconds: float, **_: object) -> None:
+    def on_duration(event: str, duration_secs: float, **_: str | int) -> None:
         if event == _COMPILED:
-            runtime.compile_seconds += seconds
+            runtime.compile_seconds += duration_secs
 
     jax.monitoring.register_event_duration_secs_listener(on_duration)
     return runtime

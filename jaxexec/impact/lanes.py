@@ -30,7 +30,7 @@ from jaxexec.impact.estimates import ImpactEstimates, conclude
 from jaxexec.impact.passes import Block, Covariance, Form, OrderFlow, ScoreSums
 from jaxexec.numerics.moments import Fit, Moments, least_squares, most_newey_west_lags
 
-LENGTHS = (32, 64, 128, 256, 512)
+LENGTHS = (64, 512)
 WIDTH = 256
 TILE = 8  # steps a loop body handles: enough to amortise it, few enough to stay in the first-level cache
 TICK = 1e-4  # currency per price tick
@@ -101,13 +101,13 @@ def cut(segments: Segments, lags: np.ndarray, order: int, trailing: bool) -> Lan
         lags: Newey–West lags of each stock, (stocks,).
         trailing: Whether steps after the last trade are wanted, for the windows that still hold its score.
     """
-    length = np.diff(segments.offsets)
+    length = np.diff(segments.offsets).astype(np.int64)
     lag = lags[segments.stock]
     steps = np.where(length > order, length - order + (lag if trailing else 0), 0)
     reach = TILE * max(1, -(-int(lags.max(initial=0)) // TILE))
     pieces = -(-steps[:, None] // np.array(LENGTHS))
     choice = np.argmin(pieces * (np.array(LENGTHS) + order + reach), axis=1)
-    count = np.take_along_axis(pieces, choice[:, None], 1)[:, 0]
+    count = np.take_along_axis(pieces, choice[:, None], 1)[:, 0].astype(np.int64)
     share = -(-steps // np.maximum(count, 1))
     segment = np.repeat(np.arange(len(length)), count)
     rank = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)

@@ -13,10 +13,13 @@ import math
 from collections.abc import Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
+
+BLOCKS = 16  # first-stage sums of `sum_time`
 
 
 class Moments(eqx.Module):
@@ -84,18 +87,18 @@ def gram(
     """
     others = columns if others is None else others
     k = len(columns)
-    stacked = jnp.stack(columns, 1)
-    rows = [sum_time(others[i][:, None] * stacked[:, i:]) for i in range(k)]
-    return jnp.stack([jnp.stack([rows[min(i, j)][abs(i - j)] for j in range(k)]) for i in range(k)])
+    sums = {(i, j): sum_time(others[i] * columns[j]) for i in range(k) for j in range(i, k)}
+    return jnp.stack([jnp.stack([sums[min(i, j), max(i, j)] for j in range(k)]) for i in range(k)])
 
 
-def sum_time(x: Float[Array, "time *lanes"], blocks: int = 16) -> Float[Array, "*lanes"]:
-    """Sum over the first axis in two stages: shorter chains of rounding, and vectors even for a single lane."""
-    length = x.shape[0] // blocks * blocks
-    if length == 0:
+def sum_time(x: Float[Array, "time *lanes"]) -> Float[Array, "*lanes"]:
+    """Sum over the first axis; in two stages where its length is a multiple of `BLOCKS`.
+
+    That makes the chains of rounding shorter, and gives vectors to work on even for a single lane.
+    """
+    if x.shape[0] % BLOCKS or x.shape[0] == 0:
         return x.sum(0)
-    head = x[:length].reshape(blocks, length // blocks, *x.shape[1:]).sum(0).sum(0)
-    return head if length == x.shape[0] else head + x[length:].sum(0)
+    return x.reshape(BLOCKS, x.shape[0] // BLOCKS, *x.shape[1:]).sum(0).sum(0)
 
 
 def least_squares(moments: Moments) -> Fit:
@@ -108,53 +111,68 @@ def least_squares(moments: Moments) -> Fit:
     constant = square <= 1e3 * eps * (square + moments.count[None] * moments.mean[:k] ** 2)
     scale = 1 / jnp.sqrt(jnp.where(constant, 1, square))
     correlation = moments.comoment[:k, :k] * scale[:, None] * scale[None]
-    correlation = jnp.where(_expand(np.eye(k, dtype=bool), correlation), 1, correlation)
-    smallest = cholesky(lax.stop_gradient(correlation))[1]
+    identity = _expand_like(jnp.eye(k, dtype=scale.dtype), correlation)
+    correlation = jnp.where(identity == 1, 1, correlation)
+    smallest = inverse_definite(lax.stop_gradient(correlation))[1]
     deficient = ~(smallest > 50 * eps) | constant.any(0) | ~jnp.isfinite(total)
-    identity = _expand(np.eye(k), correlation).astype(correlation.dtype)
+    # A lane without full rank is solved with the identity, so that all its numbers stay finite.
     safe = jnp.where(deficient[None, None], identity, correlation)
-    factor = cholesky(safe)[0]
-    inverse = cholesky_solve(factor, jnp.broadcast_to(identity, safe.shape))
-    cross = moments.comoment[:k, k]
-    slopes = scale * cholesky_solve(factor, scale * cross)
+    inverse = inverse_definite(safe)[0]
+    cross = scale * moments.comoment[:k, k]
+    slopes = times(inverse, cross)
+    slopes = slopes + times(inverse, cross - times(safe, slopes))
+    residual_sum = total - (slopes * cross).sum(0)
+    slopes = scale * slopes
     extremes = largest_eigenvalue(lax.stop_gradient(safe)) * largest_eigenvalue(lax.stop_gradient(inverse))
     condition = jnp.where(deficient, jnp.inf, jnp.sqrt(extremes))
     intercept = moments.mean[k] - (slopes * moments.mean[:k]).sum(0)
     inverse = inverse * scale[:, None] * scale[None]
-    return Fit(slopes, intercept, inverse, total - (slopes * cross).sum(0), condition, deficient)
+    return Fit(slopes, intercept, inverse, residual_sum, condition, deficient)
 
 
-def cholesky(matrix: Float[Array, "k k *lanes"]) -> tuple[Float[Array, "k k *lanes"], Float[Array, "*lanes"]]:
-    """Lower factor and smallest pivot (before its root) of symmetric positive definite matrices, batch last.
+@jax.custom_jvp
+def inverse_definite(
+    matrix: Float[Array, "k k *lanes"],
+) -> tuple[Float[Array, "k k *lanes"], Float[Array, "*lanes"]]:
+    """Inverse and smallest pivot of symmetric positive definite matrices, batch last.
 
-    Right-looking: column j is final once the outer products of the earlier ones are taken off. A pivot that is not
-    positive is replaced by 1, so the factor stays finite: look at the pivot.
+    The pivots are those of Cholesky: what of a column is left once the earlier ones are projected out. One that is
+    not positive is replaced by 1, so that the inverse stays finite: look at the smallest, which has no derivative.
+    d(A⁻¹) = −A⁻¹ dA A⁻¹ is given, not found by going through the elimination.
     """
-    k = matrix.shape[0]
-    columns, pivots = [], []
-    for j in range(k):
-        pivot = matrix[0, 0]
-        pivots.append(pivot)
-        column = matrix[0] / jnp.sqrt(jnp.where(pivot > 0, pivot, 1))[None]
-        columns.append(jnp.concatenate([jnp.zeros((j, *column.shape[1:]), column.dtype), column]))
-        matrix = matrix[1:, 1:] - column[1:, None] * column[None, 1:]
-    return jnp.stack(columns, 1), jnp.stack(pivots).min(0)
+
+    def sweep(carry, at):
+        a, smallest = carry
+        column = lax.dynamic_index_in_dim(a, at, 0, keepdims=False)
+        pivot = lax.dynamic_index_in_dim(column, at, 0, keepdims=False)
+        divisor = jnp.where(pivot > 0, pivot, 1)
+        row = _expand_like(jnp.arange(a.shape[0]) == at, column)
+        scaled = column / divisor[None]
+        swept = a - column[:, None] * scaled[None]
+        swept = jnp.where(row[:, None], scaled[None], jnp.where(row[None], scaled[:, None], swept))
+        swept = jnp.where(row[:, None] & row[None], -1 / divisor[None, None], swept)
+        return (swept, jnp.minimum(smallest, jnp.where(jnp.isnan(pivot), -jnp.inf, pivot))), None
+
+    first = (matrix, jnp.full_like(matrix[0, 0], jnp.inf))
+    (swept, smallest), _ = lax.scan(sweep, first, jnp.arange(matrix.shape[0]))
+    return -swept, smallest
 
 
-def cholesky_solve(factor: Float[Array, "k k *lanes"], rhs: Float[Array, "k *columns_lanes"]) -> Array:
-    """Solve L Lᵀ x = rhs for a vector (k, lanes) or for columns (k, columns, lanes)."""
-    k = factor.shape[0]
-    if rhs.ndim == factor.ndim:
-        factor = factor[:, :, None]
-    half, rest = [], rhs
-    for i in range(k):
-        half.append(rest[0] / factor[i, i])
-        rest = rest[1:] - factor[i + 1 :, i] * half[i][None]
-    full, rest = [], jnp.stack(half)
-    for i in reversed(range(k)):
-        full.append(rest[i] / factor[i, i])
-        rest = rest[:i] - factor[i, :i] * full[-1][None]
-    return jnp.stack(full[::-1])
+@inverse_definite.defjvp
+def _inverse_definite_jvp(primals, tangents):
+    inverse, smallest = inverse_definite(*primals)
+    return (inverse, smallest), (-sandwich(inverse, tangents[0]), jnp.zeros_like(smallest))
+
+
+def times(matrix: Float[Array, "k k *lanes"], vector: Float[Array, "k *lanes"]) -> Float[Array, "k *lanes"]:
+    """Matrix times vector, batch last."""
+    return (matrix * vector[None]).sum(1)
+
+
+def sandwich(bread: Float[Array, "k k *lanes"], meat: Float[Array, "k k *lanes"]) -> Float[Array, "k k *lanes"]:
+    """bread · meat · bread, batch last; bread symmetric."""
+    half = (bread[:, :, None] * meat[None]).sum(1)
+    return (half[:, :, None] * bread[None]).sum(1)
 
 
 def largest_eigenvalue(matrix: Float[Array, "k k *lanes"]) -> Float[Array, "*lanes"]:
@@ -229,16 +247,10 @@ def _delay(x: Float[Array, "time *lanes"], steps: int) -> Float[Array, "time *la
     return jnp.concatenate([jnp.zeros_like(x[:steps]), x[:-steps]])
 
 
-def sandwich(bread: Float[Array, "k k *lanes"], meat: Float[Array, "k k *lanes"]) -> Float[Array, "k k *lanes"]:
-    """bread · meat · bread for symmetric matrices, batch last."""
-    k = bread.shape[0]
-    half = [[sum(bread[i, m] * meat[m, j] for m in range(k)) for j in range(k)] for i in range(k)]
-    return jnp.stack([jnp.stack([sum(half[i][m] * bread[m, j] for m in range(k)) for j in range(k)]) for i in range(k)])
-
-
 def _diagonal(matrix: Float[Array, "k k *lanes"]) -> Float[Array, "k *lanes"]:
     return jnp.stack([matrix[i, i] for i in range(matrix.shape[0])])
 
 
-def _expand(constant: np.ndarray, like: Array) -> Array:
-    return jnp.asarray(constant.reshape(constant.shape + (1,) * (like.ndim - constant.ndim)))
+def _expand_like(x: Array, like: Array) -> Array:
+    """`x` with axes of length one behind, as many as `like` has."""
+    return x.reshape(x.shape + (1,) * (like.ndim - x.ndim))

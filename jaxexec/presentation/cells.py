@@ -66,7 +66,7 @@ def format_column(values: Sequence[Any], digits: int = 4) -> list[str]:
     cells = [scalar(value) for value in values]
     sizes = [abs(x) for x in cells if isinstance(x, float) and math.isfinite(x) and x != 0]
     alike = bool(sizes) and min(sizes) >= 1e-4 and max(sizes) < 100 * min(sizes) and max(sizes) < 1e9
-    decimals = _decimals(max(sizes), digits) + (max(sizes) >= 10 * min(sizes)) if alike else None
+    decimals = max(_decimals(max(sizes), digits), _decimals(min(sizes), digits - 1)) if alike else None
     return [_cell(cell, digits, decimals) for cell in cells]
 
 

@@ -57,14 +57,13 @@ class Table:
         width = width or shutil.get_terminal_size((110, 24)).columns
         table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
         formatted = self._formatted()
-        for name, cells, right in zip(self.columns, formatted, self._is_numeric(), strict=True):
-            words = " ".join([visible(name, _LONGEST_CELL), *(visible(cell, _LONGEST_CELL) for cell in cells)])
+        least = self._least_widths(formatted, width)
+        for name, right, narrowest in zip(self.columns, self._is_numeric(), least, strict=True):
             table.add_column(
                 Text(visible(name, _LONGEST_CELL)),
                 justify="right" if right else "left",
                 overflow="fold",
-                no_wrap=right,
-                min_width=min(max(map(len, words.split()), default=1), _LONGEST_WORD),
+                min_width=narrowest,
             )
         for row in zip(*formatted, strict=True):
             table.add_row(*(Text(visible(cell, _LONGEST_CELL)) for cell in row))
@@ -119,6 +118,14 @@ class Table:
     def _formatted(self) -> list[list[str]]:
         return [format_column(column) for column in self._columns_of_cells()]
 
+    def _least_widths(self, formatted: list[list[str]], width: int) -> list[int]:
+        """Widths below which a column breaks words, cut down until all columns fit beside each other."""
+        columns = [[visible(name), *cells] for name, cells in zip(self.columns, formatted, strict=True)]
+        words = [max((len(w) for cell in column for w in cell.split()), default=1) for column in columns]
+        room = width - 3 * len(words)
+        longest = next((n for n in range(_LONGEST_WORD, 1, -1) if sum(min(n, w) for w in words) <= room), 1)
+        return [min(longest, word) for word in words]
+
     def _is_numeric(self) -> list[bool]:
         """Which columns hold numbers (and nothing but gaps beside them)."""
         columns = [[cell for cell in column if cell is not None] for column in self._columns_of_cells()]
@@ -157,4 +164,4 @@ def _csv_cell(value: Any) -> str:
 
 def _escape(text: str) -> str:
     """Text for an HTML document: markup escaped, control characters spelled out, length bounded."""
-    return html.escape(visible(text, 500), quote=True)
+    return html.escape(visible(text, _LONGEST_CELL), quote=True)

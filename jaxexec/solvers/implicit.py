@@ -62,7 +62,8 @@ def envelope(
 @envelope.defjvp
 def _envelope_jvp(primals, tangents):
     value, program, constant, inventory, marginal = primals
-    rates = program.rates(inventory)
+    # A step without volume has no trade to take a rate from; one share of volume there would be used at H'(y).
+    rates = jnp.where(program.volume > 0, program.rates(inventory), program.cost.optimal_rate(marginal))
 
     def lagrangian(p: Program) -> Array:
         nodes = through_ends(inventory, p.first, p.last)

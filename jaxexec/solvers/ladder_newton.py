@@ -92,7 +92,7 @@ def _guarded_newton(program: Program, cost: ScaledCost, gap_tolerance: float, ma
     )
 
     def unfinished(state: _Guarded):
-        return (state.iterations < max_steps) & ~(state.gap <= gap_tolerance)
+        return (state.iterations < max_steps) & ~(state.gap <= gap_tolerance) & ~jnp.isnan(state.gap)
 
     def step(state: _Guarded):
         old = state.point
@@ -102,7 +102,10 @@ def _guarded_newton(program: Program, cost: ScaledCost, gap_tolerance: float, ma
         floor = _FLOOR_RATIO * old.marginal
         below = program.monotone & (sign * y < sign * floor)
         new = cost.curve_point(rate, jnp.where(below, floor, y), keep)
-        return _Guarded(new, q, y, _gap_estimate(program, rate, y, new, keep, q), state.iterations + 1)
+        gap = _gap_estimate(program, rate, y, new, keep, q)
+        sound = jnp.isfinite(gap)  # else stay at the last pair that was, for the second phase to go on from
+        q, y = jnp.where(sound, q, state.inventory), jnp.where(sound, y, state.marginal)
+        return _Guarded(new, q, y, jnp.where(sound, gap, jnp.nan), state.iterations + 1)
 
     end = lax.while_loop(unfinished, step, start)
     return Iterate(end.inventory, end.marginal, end.iterations, end.gap <= gap_tolerance)
@@ -132,88 +135,89 @@ def _gap_estimate(program: Program, rate: Array, y: Array, new: CurvePoint, keep
 
 
 class _Damped(NamedTuple):
+    point: CurvePoint
     inventory: Array
     marginal: Array
     gap: Array
     iterations: Array
 
 
-def _damped_newton(program: Program, cost: ScaledCost, start: Iterate, gap_tolerance: float, max_steps: int) -> Iterate:
+def _damped_newton(
+    program: Program, cost: ScaledCost, start: Iterate, gap_tolerance: float, max_steps: int
+) -> Iterate:
     never = jnp.zeros(program.volume.shape, bool)
     least_slope = jnp.finfo(program.volume.dtype).eps
+    no_change = jnp.zeros_like(program.first)
+    tolerance = gap_tolerance**0.5  # the bound below is of first order in the error, the gap of second
 
-    def excess(q: Array, y: Array, point: CurvePoint) -> Array:
-        """b H'(y) − (q_k − q_{k+1}), the gradient of the dual; `q` carries both ends."""
-        return program.volume * point.rate - (q[:-1] - q[1:])
-
-    def gap_of(q: Array, y: Array, point: CurvePoint) -> Array:
-        size = jnp.sum(program.volume * jnp.abs(point.rate * y)) + jnp.sum(program.weight * q[1:-1] ** 2) / 2
-        gap = jnp.sum(jnp.abs(excess(q, y, point)) * jnp.abs(y))
-        return jnp.where(gap > 0, gap / jnp.where(size > 0, size, 1), gap)
+    def excess(inventory: Array, rate: Array, first: Array, last: Array) -> Array:
+        """b H'(y) − (q_k − q_{k+1}), the gradient of the dual."""
+        nodes = through_ends(inventory, first, last)
+        return program.volume * rate - (nodes[:-1] - nodes[1:])
 
     def unfinished(state: _Damped):
-        return (state.iterations < max_steps) & ~(state.gap <= gap_tolerance**0.5)
+        return (state.iterations < max_steps) & ~(state.gap <= tolerance)
 
     def step(state: _Damped):
-        point = cost.curve_point(state.marginal, state.marginal, never)
+        point = state.point
         slope = jnp.maximum(point.slope, least_slope)
         intercept = jnp.where(point.slope >= least_slope, point.intercept, point.rate - slope * point.marginal)
         q_full, y_full = _solve_tangent(program, slope, intercept)
-        dy = y_full - state.marginal
-        q = through_ends(state.inventory, program.first, program.last)
-        dq = through_ends(q_full - state.inventory, jnp.zeros_like(program.first), jnp.zeros_like(program.first))
+        dy, dq = y_full - state.marginal, q_full - state.inventory
+        now = excess(state.inventory, point.rate, program.first, program.last)
+        # Along the step the flows change linearly, and only H' does not.
+        change = excess(dq, jnp.zeros_like(dy), no_change, no_change)
+        base = now - program.volume * point.rate
 
         def slope_along(t: Array) -> Array:
             y = state.marginal + t * dy
-            return jnp.sum(dy * excess(q + t * dq, y, cost.curve_point(y, y, never)))
+            return jnp.sum(dy * (base + t * change + program.volume * cost.curve_point(y, y, never).rate))
 
-        t = _line_search(slope_along, state.gap.dtype)
-        inventory, marginal = state.inventory + t * dq[1:-1], state.marginal + t * dy
+        t = _line_search(slope_along, jnp.sum(dy * now))
+        inventory, marginal = state.inventory + t * dq, state.marginal + t * dy
         new = cost.curve_point(marginal, marginal, never)
-        nodes = through_ends(inventory, program.first, program.last)
-        return _Damped(inventory, marginal, gap_of(nodes, marginal, new), state.iterations + 1)
+        miss = excess(inventory, new.rate, program.first, program.last)
+        return _Damped(new, inventory, marginal, relative_gap(miss, inventory, new), state.iterations + 1)
 
-    q, y = _restart(program, cost, start)
-    limit = jnp.where(start.converged, 0, jnp.inf).astype(y.dtype)
-    end = lax.while_loop(unfinished, step, _Damped(q, y, limit, jnp.asarray(0, jnp.int32)))
-    return Iterate(end.inventory, end.marginal, end.iterations, end.gap <= gap_tolerance**0.5)
+    def relative_gap(miss: Array, inventory: Array, point: CurvePoint) -> Array:
+        size = jnp.sum(program.volume * jnp.abs(point.rate * point.marginal))
+        size = size + jnp.sum(program.weight * inventory**2) / 2
+        gap = jnp.sum(jnp.abs(miss * point.marginal))
+        return jnp.where(gap > 0, gap / jnp.where(size > 0, size, 1), gap)
 
-
-def _restart(program: Program, cost: ScaledCost, start: Iterate) -> tuple[Array, Array]:
-    """Where the guarded phase ended, or one linear solve from VWAP where that is not finite."""
-    rates = jnp.broadcast_to(jnp.where(program.span == 0, 1, program.span), program.volume.shape)
-    point = cost.curve_point(rates, jnp.zeros_like(rates), jnp.ones(rates.shape, bool))
-    q, y = _solve_tangent(program, point.slope, point.intercept)
-    finite = jnp.all(jnp.isfinite(start.marginal)) & jnp.all(jnp.isfinite(start.inventory))
-    return jnp.where(finite, start.inventory, q), jnp.where(finite, start.marginal, y)
+    point = cost.curve_point(start.marginal, start.marginal, never)
+    limit = jnp.where(start.converged, 0, jnp.inf).astype(start.marginal.dtype)
+    begin = _Damped(point, start.inventory, start.marginal, limit, jnp.asarray(0, jnp.int32))
+    end = lax.while_loop(unfinished, step, begin)
+    return Iterate(end.inventory, end.marginal, end.iterations, end.gap <= tolerance)
 
 
 class _Bracket(NamedTuple):
     t: Array
-    slope: Array
     low: Array
     low_slope: Array
     high: Array
+    done: Array
     tries: Array
 
 
-def _line_search(slope_along, dtype) -> Array:
+def _line_search(slope_along, fall: Array) -> Array:
     """A step t in (0, 1] at which the dual still falls, or rises less than half as fast as it fell at 0."""
-    one, zero = jnp.ones((), dtype), jnp.zeros((), dtype)
-    fall = slope_along(zero)
+    one, zero = jnp.ones_like(fall), jnp.zeros_like(fall)
     enough = jnp.abs(fall) / 2
 
-    def too_far(s: _Bracket):
-        return (s.tries < _LINE_SEARCH_STEPS) & (jnp.abs(s.slope) > enough) & ((s.slope > 0) | (s.t < 1))
+    def searching(s: _Bracket):
+        return (s.tries < _LINE_SEARCH_STEPS) & ~s.done
 
     def narrow(s: _Bracket):
-        beyond = s.slope > 0
-        low, low_slope = jnp.where(beyond, s.low, s.t), jnp.where(beyond, s.low_slope, s.slope)
+        slope = slope_along(s.t)
+        beyond = slope > 0
+        done = (jnp.abs(slope) <= enough) | (~beyond & (s.t >= 1)) | ~jnp.isfinite(slope)
+        low, low_slope = jnp.where(beyond, s.low, s.t), jnp.where(beyond, s.low_slope, slope)
         high = jnp.where(beyond, s.t, s.high)
-        high_slope = jnp.where(beyond, s.slope, enough)
-        share = jnp.clip(-low_slope / (high_slope - low_slope), 0.05, 0.9)
-        t = low + (high - low) * share
-        return _Bracket(t, slope_along(t), low, low_slope, high, s.tries + 1)
+        share = jnp.clip(-low_slope / (jnp.where(beyond, slope, enough) - low_slope), 0.05, 0.9)
+        t = jnp.where(done, s.t, low + (high - low) * share)
+        return _Bracket(t, low, low_slope, high, done, s.tries + 1)
 
-    start = _Bracket(one, slope_along(one), zero, fall, one, jnp.asarray(0, jnp.int32))
-    return lax.while_loop(too_far, narrow, start).t
+    start = _Bracket(one, zero, fall, one, jnp.asarray(False), jnp.asarray(0, jnp.int32))
+    return lax.while_loop(searching, narrow, start).t

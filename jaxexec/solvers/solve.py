@@ -72,6 +72,9 @@ def _solve(problem: Liquidation, solver: LadderNewton) -> Schedule:
     idle = (problem.shares == 0) & (problem.target == 0) & jnp.all(problem.market.drift == 0)
     rest = ~finite | idle
     fixed_q, fixed_y = jnp.where(rest, 0, fixed_q), jnp.where(rest, 0, fixed_y)
+    # A one-sided order stays between its ends; rounding in a finished tail (φ > 1) need not.
+    ends = jnp.minimum(program.first, program.last), jnp.maximum(program.first, program.last)
+    fixed_q = lax.stop_gradient(jnp.where(program.monotone, jnp.clip(fixed_q, *ends), fixed_q))
 
     inventory, marginal = attach(program, fixed_q, fixed_y)
     nodes = through_ends(inventory, problem.shares, problem.target)

@@ -108,9 +108,7 @@ class Manifest:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise FileError(path, "not a manifest of jaxexec", "Run the command again.") from error
         if known != _FORMAT:
-            raise FileError(
-                path, f"manifest format {known!r} is not known here", "Use the version that wrote it."
-            )
+            raise FileError(path, f"manifest format {known!r} is not known here", "Use the version that wrote it.")
         return manifest
 
     @classmethod

@@ -77,9 +77,7 @@ def sha256_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def read_parquet(
-    path: str | Path, columns: Sequence[str] | None = None, max_bytes: int = MAX_BYTES
-) -> "pl.DataFrame":
+def read_parquet(path: str | Path, columns: Sequence[str] | None = None, max_bytes: int = MAX_BYTES) -> "pl.DataFrame":
     """Read a Parquet file into a Polars frame, with PyArrow, page checksums verified.
 
     Args:
@@ -121,9 +119,7 @@ def _check_parquet(path: str | Path, parquet, columns: Sequence[str] | None, max
         raise FileError(path, reason, "Cut the file in parts, or raise max_bytes.")
     missing = sorted(set(columns or ()) - set(parquet.schema_arrow.names))
     if missing:
-        raise FileError(
-            path, f"no column {', '.join(map(repr, missing))}", "Check that this is the file you mean."
-        )
+        raise FileError(path, f"no column {', '.join(map(repr, missing))}", "Check that this is the file you mean.")
 
 
 def read_csv(path: str | Path, max_bytes: int = 4 << 30) -> "pl.DataFrame":
@@ -185,9 +181,7 @@ def _decompressed(path: str | Path, max_bytes: int) -> bytes:
             source = gzip.GzipFile(fileobj=file) if head == b"\x1f\x8b" else file
             data = source.read(max_bytes + 1)
         except (OSError, EOFError, zlib.error) as error:
-            raise FileError(
-                path, f"not a whole gzip file ({_first_line(error)})", "Write it again."
-            ) from error
+            raise FileError(path, f"not a whole gzip file ({_first_line(error)})", "Write it again.") from error
     if not data:
         raise FileError(path, "the file is empty", "Write it again.")
     if len(data) > max_bytes:

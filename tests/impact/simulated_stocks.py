@@ -47,7 +47,7 @@ def stock(trades: int, seed: int, noise: float = 0.01, weights=WEIGHTS) -> Stock
         past = flow[max(t - 5, 0) : t][::-1]
         flow[t] = np.round(weights[: len(past)] @ past + shocks[t]) or 1.0
     sign = np.sign(flow)
-    expected = sum(weights[j] * np.concatenate([np.zeros(j + 1), flow[: -j - 1]]) for j in range(5))
+    expected = sum(weights[j] * np.concatenate([np.zeros(j + 1), flow[: -j - 1]])[:trades] for j in range(5))
     c, lam, zeta, ell = TRUTH
     news = c * (sign - erf(expected / 300 / 2**0.5)) + lam * (flow - expected) + noise * rng.standard_normal(trades)
     price = 50 + np.cumsum(news) + zeta * sign + ell * flow

@@ -16,9 +16,7 @@ T = np.linspace(0, 1, 11)
 
 MAKERS = {
     "curves": lambda n: presentation.curves(T, {n: T, n + "2": 1 - T}, n, n, n),
-    "log": lambda n: presentation.curves(
-        10.0 ** (-8 * T), {n: 1e6 * (T + 1)}, n, n, n, log_x=True, log_y=True
-    ),
+    "log": lambda n: presentation.curves(10.0 ** (-8 * T), {n: 1e6 * (T + 1)}, n, n, n, log_x=True, log_y=True),
     "steps_curve": lambda n: presentation.steps_curve(T, {n: T[1:] * 4e6}, n, n, n),
     "error_bars": lambda n: presentation.error_bars([n, "b"], [1, 2], [0.1, np.nan], n, n, truth=[1, 2]),
     "violins": lambda n: presentation.violins({n: np.sin(99 * T), "few": [1.0], "none": [np.nan]}, n, n),
@@ -60,9 +58,7 @@ def test_no_window_and_no_global_list_of_figures():
 
 
 def test_curves_draw_what_they_are_given():
-    axes = presentation.curves(
-        [1, 2], {"a": [3, 4], "b": [5, np.nan]}, "title", "x (days)", "y (cents)"
-    ).axes[0]
+    axes = presentation.curves([1, 2], {"a": [3, 4], "b": [5, np.nan]}, "title", "x (days)", "y (cents)").axes[0]
     assert [line.get_ydata().tolist()[0] for line in axes.lines] == [3, 5]
     assert axes.get_title(loc="left") == "title"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("x (days)", "y (cents)")

@@ -21,7 +21,7 @@ HOSTILE = [
     'id="x" href="#y" url(#z) #22303c',
     "&lt;b&gt;",
 ]
-ALLOWED = set(
+ALLOWED = frozenset(
     [
         "html",
         "head",
@@ -97,12 +97,8 @@ class Page(html.parser.HTMLParser):
 def page_with(text):
     x = np.linspace(0, 1, 5)
     figure = presentation.curves(x, {text: x, "b": 1 - x}, text, text, text)
-    section = Section(
-        text, f"{text}\n\nsecond", [Table(text, [text], [[text]], text), Picture(figure, text), figure]
-    )
-    return report.build(
-        [section] * 4, text, subtitle=text, facts={text: text, "n": 3.0}, provenance={text: text}
-    )
+    section = Section(text, f"{text}\n\nsecond", [Table(text, [text], [[text]], text), Picture(figure, text), figure])
+    return report.build([section] * 4, text, subtitle=text, facts={text: text, "n": 3.0}, provenance={text: text})
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +157,7 @@ def test_contents_appear_in_order_and_bytes_repeat():
 
 
 def test_a_manifest_is_shown_at_the_foot(tmp_path):
-    manifest = storage.Manifest.of(
-        tmp_path, [], command=["jaxexec", "demo", "<x>"], device="cpu", precision="float32"
-    )
+    manifest = storage.Manifest.of(tmp_path, [], command=["jaxexec", "demo", "<x>"], device="cpu", precision="float32")
     path = report.write(tmp_path / "report.html", [], "Title", provenance=manifest)
     texts = Page(path.read_text()).texts
     assert "jaxexec demo <x>" in texts and "cpu" in texts and "float32" in texts and manifest.created in texts

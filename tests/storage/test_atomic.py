@@ -53,9 +53,7 @@ def calls_needed(write, path, monkeypatch):
 
 @pytest.mark.parametrize("from_then_on", [False, True])
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_failure_at_any_call_leaves_the_old_file_or_the_new_one(
-    writer, from_then_on, tmp_path, monkeypatch
-):
+def test_a_failure_at_any_call_leaves_the_old_file_or_the_new_one(writer, from_then_on, tmp_path, monkeypatch):
     write = WRITERS[writer]
     whole = write(tmp_path / "whole").read_bytes()
     total = calls_needed(write, tmp_path / "whole", monkeypatch)
@@ -135,10 +133,7 @@ def test_parquet_survives_the_round_trip(tmp_path):
     frame = pl.DataFrame({"symbol": ["A", "=1+1", ""], "x": [1.5, None, float("nan")], "n": [1, 2, 3]})
     storage.write_parquet(tmp_path / "f.parquet", frame)
     assert storage.read_parquet(tmp_path / "f.parquet").equals(frame)
-    assert (
-        storage.write_parquet(tmp_path / "g.parquet", frame).read_bytes()
-        == (tmp_path / "f.parquet").read_bytes()
-    )
+    assert storage.write_parquet(tmp_path / "g.parquet", frame).read_bytes() == (tmp_path / "f.parquet").read_bytes()
 
 
 def test_the_sink_is_a_file_that_can_only_be_written(tmp_path):

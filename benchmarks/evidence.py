@@ -1,0 +1,107 @@
+"""The README's evidence table and the documentation's tables, from the saved rows: no figure is typed.
+
+`python -m benchmarks evidence` writes them, `--check` fails where one is out of step with the rows.
+"""
+
+import sys
+from pathlib import Path
+
+from benchmarks import harness, tape_bias
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = ROOT / "docs" / "generated"
+NOTICE = "<!-- Written by `python -m benchmarks evidence`; change that, not this. -->"
+BEGIN, END = "<!-- evidence:begin -->", "<!-- evidence:end -->"
+HEAD = "| what | jaxexec | error | peer | | error | faster |\n|---|--:|--:|---|--:|--:|--:|"
+
+
+def table(folder: Path = harness.RESULTS) -> str:
+    """The table in Markdown, one line a row of the benchmarks."""
+    lines = [_speed(r) for name in ("schedules", "almgren_chriss", "impact") for r in harness.load(name, folder)]
+    lines += [_gradient(r) for r in harness.load("gradients", folder)]
+    return "\n".join([HEAD, *lines, "", _footer(folder)])
+
+
+def main(*, check: bool = False) -> int:
+    """Write the tables where they belong, or say whether they are there."""
+    made = table()
+    texts = {
+        README: replaced(README.read_text(encoding="utf-8"), made),
+        PAGES / "evidence.md": f"{NOTICE}\n{made}\n",
+        PAGES / "tape_bias.md": f"{NOTICE}\n{tape_bias.page(harness.load('tape_bias'))}",
+    }
+    stale = [path for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    for path in stale:
+        if check:
+            print(f"{path.name} is out of step: run python -m benchmarks evidence", file=sys.stderr)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(texts[path], encoding="utf-8")
+    return 1 if check and stale else 0
+
+
+def replaced(text: str, made: str) -> str:
+    """`text` with what stands between the two markers replaced."""
+    before, found, rest = text.partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not found or not ended:
+        raise ValueError(f"README.md lacks the markers {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{made}\n{END}{after}"
+
+
+def _speed(row: harness.Row) -> str:
+    what = {
+        "schedules": "power-law schedule",
+        "Almgren–Chriss closed form": "Almgren–Chriss closed form",
+        "impact estimates": "impact of a trade, with Newey–West errors",
+    }[row.case]
+    unit = f"batch of {row.size['orders']:,} × {row.size['steps']} steps" if "orders" in row.size else ""
+    unit = unit or f"{row.size['trades']:,} trades of {row.size['stocks']:,} stocks"
+    narrow = "" if row.dtype == "float64" else f", {row.dtype}"
+    where = "" if row.device.startswith("cpu") else f", {row.device}"
+    cells = [f"{what}, {unit}{narrow}{where}", _seconds(row.run_seconds), _error(row.error)]
+    cells += [row.peer or "–", _seconds(row.peer_seconds), _error(row.peer_error)]
+    cells.append("–" if row.ratio is None else f"{_figures(row.ratio)}×")
+    return f"| {' | '.join(cells)} |"
+
+
+def _gradient(row: harness.Row) -> str:
+    assert row.run_seconds is not None and row.peer_seconds is not None
+    times = f"{row.run_seconds / row.peer_seconds:.2g} × the value's time"
+    what = f"{row.case.replace('_', ' ')}, {row.size['inputs']:,} inputs"
+    cells = [what, _seconds(row.run_seconds), _error(row.error), row.peer, _seconds(row.peer_seconds), "–", times]
+    return f"| {' | '.join(cells)} |"
+
+
+def _footer(folder: Path) -> str:
+    rows = [r for path in sorted(folder.glob("*.jsonl")) for r in harness.load(path.stem.rsplit("-", 1)[0], folder)]
+    if not rows:
+        return "No rows yet: run `python -m benchmarks all`."
+    last = max(rows, key=lambda r: r.created)
+    peers = ", ".join(f"{k} {v}" for k, v in sorted(last.versions.items()) if k not in ("jaxexec", "jaxlib"))
+    return (
+        "Times are for one order or one trade, by the clock and compiling apart (impact: processor time of all "
+        "threads); each line was measured in one process. Errors: of a schedule, largest deviation of the inventory "
+        "from an 80-bit solution, over the order; of a closed form, relative, against 40 digits; of impact, relative, "
+        "against the peer; of a gradient, relative, against central differences. "
+        f"Last run {last.created[:10]}, {last.device}, {peers}. Every row with its notes: `benchmarks/results/`."
+    )
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "–"
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if value >= size:
+            return f"{_figures(value / size)} {unit}"
+    return f"{_figures(value * 1e9)} ns"
+
+
+def _figures(value: float) -> str:
+    """Two significant digits, no exponent."""
+    return f"{float(f'{value:.2g}'):,.10g}"
+
+
+def _error(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0e}"

@@ -1,0 +1,60 @@
+"""The pictures of the README and the documentation: `python -m benchmarks figures` draws them from solved problems."""
+
+from pathlib import Path
+
+import numpy as np
+
+import jaxexec as jx
+from jaxexec import presentation
+
+ASSETS = Path(__file__).parents[1] / "docs" / "assets"
+
+
+def main() -> int:
+    """Draw every picture."""
+    ASSETS.mkdir(parents=True, exist_ok=True)
+    for name, figure in (("schedules", schedules()), ("frontier", frontier())):
+        path = ASSETS / f"{name}.svg"
+        path.write_bytes(presentation.to_svg(figure))
+        print(f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+    return 0
+
+
+def problem(risk_aversion: float = 1e-6) -> jx.Liquidation:
+    """200,000 shares, 5 % of the day's volume, in 78 steps of five minutes; volume and volatility are U-shaped."""
+    middle = 2 * (np.arange(78) + 0.5) / 78 - 1
+    market = jx.Market(
+        jx.TimeGrid.uniform(1.0, 78),
+        volatility=0.6 * (1 + 0.6 * middle**2) / 1.2,
+        volume=4e6 * (1 + 1.5 * middle**2) / 1.5,
+    )
+    return jx.Liquidation(2e5, market, jx.PowerLawCost(eta=0.1, phi=0.6, psi=0.004), risk_aversion)
+
+
+def schedules():
+    """Optimal inventories at several risk aversions."""
+    gammas = np.array([0.0, 5e-7, 2e-6, 1e-5])
+    found = jx.efficient_frontier(problem(), gammas).schedules
+    hours = 9.5 + 6.5 * np.asarray(found.times[0])
+    lines = {_name(g): np.asarray(x) / 1e3 for g, x in zip(gammas, found.inventory, strict=True)}
+    if np.any(np.asarray(found.status) != jx.Status.OK):
+        raise RuntimeError("a schedule of the picture did not converge")
+    title = "The more risk weighs, the sooner the shares are sold"
+    return presentation.curves(hours, lines, title, "hour of the day", "inventory (thousand shares)")
+
+
+def frontier():
+    """Expected cost against risk over many risk aversions."""
+    found = jx.efficient_frontier(problem(), np.geomspace(1e-8, 1e-4, 41))
+    deviation, cost = np.sqrt(np.asarray(found.variance)) / 1e3, np.asarray(found.expected_cost) / 1e3
+    return presentation.curves(
+        deviation,
+        {"optimal schedules": cost},
+        "The efficient frontier of 200,000 shares",
+        "standard deviation of the shortfall (thousand)",
+        "expected shortfall (thousand)",
+    )
+
+
+def _name(gamma: float) -> str:
+    return "γ = 0 (VWAP)" if gamma == 0 else f"γ = {gamma:.0e}"

@@ -1,0 +1,75 @@
+"""The whole path: the demonstration, then the same day command by command."""
+
+import json
+import math
+
+import polars as pl
+import pytest
+
+from jaxexec.storage import Manifest
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory):
+    """Files of a small synthetic day."""
+    from jaxexec.tape import synthetic
+
+    return synthetic.write(tmp_path_factory.mktemp("day"), stocks=4, trades=300, seed=1)
+
+
+def test_command_by_command(day, cli, tmp_path):
+    said = cli("clean", day["trades"], day["quotes"], "--midpoint", "keep", "--out", "signed", "--json")
+    assert said.code == 0 and json.loads(said.out)["balanced"] and json.loads(said.out)["symbols"] == 4
+    assert cli("impact", "signed", "--out", "impact", "--quiet").code == 0
+    frame = pl.read_parquet(tmp_path / "impact" / "impact.parquet")
+    assert frame.height == 16 and set(frame["status"]) == {"OK"}
+    assert cli("calibrate", "signed", "--out", "markets", "--quiet").code == 0
+    assert len(list((tmp_path / "markets").glob("*.toml"))) == 4
+    (tmp_path / "o.csv").write_text("id,symbol,side,qty,start,end\n1,S00001,SELL,2000,09:30,12:00\n2,ZZZ,BUY,1,0,1\n")
+    said = cli("solve", "o.csv", "--market", "markets", "--steps", "6", "--out", "solved", "--json")
+    assert said.code == 3 and json.loads(said.out)["failed"] == 1
+    market = next((tmp_path / "markets").glob("market-s00001*.toml"))
+    said = cli("frontier", "-2000", "--market", market, "--points", "3", "--steps", "6", "--out", "frontier")
+    assert said.code == 0 and (tmp_path / "frontier" / "frontier.svg").read_bytes().startswith(b"<?xml")
+    assert cli("report", "signed", "impact", "markets", "solved", "frontier", "--out", "page").code == 0
+    page = (tmp_path / "page" / "report.html").read_text()
+    assert page.count("<section") == 5 and "data:image/svg+xml;base64," in page and "<script" not in page
+
+    (tmp_path / "impact" / "impact.svg").write_text("<svg/>")
+    said = cli("report", "impact", "--out", "page")
+    assert said.code == 2 and "changed since" in said.err
+    (tmp_path / "signed" / "ledger.json").write_text("{}")
+    assert cli("impact", "signed", "--out", "again").code == 2
+
+
+def test_the_demonstration(cli, tmp_path):
+    said = cli("demo", "--stocks", "4", "--orders", "10", "--out", "demo")
+    assert said.code == 0, said.err
+    for words in ("Synthetic stock S00000: truth and estimate", "orders a second", "worst relative duality gap"):
+        assert words in said.out
+    assert "0.6071" in said.out and "911,227" in said.out and "device cpu, precision float64" in said.err
+    assert "report.html" in said.err
+    Manifest.verify(tmp_path / "demo")
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert page.count("<section") == 7 and page.count("<svg") == 6 and "Synthetic" in page
+    facts = {row[0]: row[1] for table in _tables(tmp_path, "Schedules") for row in table["rows"]}
+    assert facts["scheduled"] == 10 and 0 <= facts["worst relative duality gap"] < 1e-8
+    for row in _tables(tmp_path, "Sensitivities")[0]["rows"]:
+        assert math.isclose(row[1], row[2], rel_tol=1e-3), row
+    for row in _tables(tmp_path, "Almgren and Chriss (2000)")[0]["rows"][2:]:
+        assert math.isclose(row[2], row[3], rel_tol=1e-6, abs_tol=1e-3), row
+
+
+def _tables(folder, title):
+    document = json.loads((folder / "demo" / "presentation.json").read_text())
+    return [table for table in document["tables"] if table["title"] == title]
+
+
+def test_the_demonstration_on_given_files(day, cli, tmp_path):
+    words = ("--trades", day["trades"], "--quotes", day["quotes"], "--orders", "5", "--midpoint", "keep")
+    said = cli("demo", *words, "--out", "demo", "--json")
+    assert said.code == 0, said.err
+    result = json.loads(said.out)
+    assert result["trades signed"] == 1200 and "synthetic-trades.parquet" not in result["files"]
+    assert "Your trades and quotes" in (tmp_path / "demo" / "report.html").read_text()
+    assert set(Manifest.read(tmp_path / "demo").inputs) == {str(day["trades"]), str(day["quotes"])}

@@ -1,0 +1,194 @@
+"""Estimates of whole tapes: against statsmodels, across segments, and what a panel shows."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import polars as pl
+import pytest
+import simulated_stocks as simulate
+from jaxexec.impact import COEFFICIENTS, glosten_harris, glosten_harris_arrays, lanes, summarise
+from jaxexec.numerics.status import Status
+from test_estimates import pooled
+
+LENGTHS = (60, 700, 333, 9, 2600, 64, 1500)
+FIELDS = [f.name for f in dataclasses.fields(lanes.ImpactEstimates) if not f.metadata.get("static")]
+
+
+@pytest.fixture(scope="module")
+def stocks():
+    return [simulate.stock(n, seed) for seed, n in enumerate(LENGTHS)]
+
+
+@pytest.fixture(scope="module")
+def panel(stocks):
+    return glosten_harris(simulate.tape(list(enumerate(stocks))))
+
+
+def test_equals_statsmodels_for_every_stock(panel, stocks):
+    for i, s in enumerate(stocks):
+        if len(s.price) == 9:
+            assert panel.estimates.status[i] == Status.INSUFFICIENT_DATA
+            continue
+        order_flow, fit = simulate.reference(s)
+        np.testing.assert_allclose(panel.estimates.order_flow[i], order_flow.params, rtol=1e-9)
+        np.testing.assert_allclose(panel.estimates.coefficients[i], fit.params[1:], rtol=1e-9)
+        np.testing.assert_allclose(panel.estimates.std_errors[i], fit.bse[1:], rtol=1e-9)
+        assert panel.estimates.n[i] == fit.nobs
+
+
+@pytest.mark.parametrize(("form", "covariance"), [("difference", "hac"), ("level", "hc0")])
+def test_equals_the_traced_function(stocks, form, covariance):
+    host = glosten_harris(simulate.tape(list(enumerate(stocks))), form=form, covariance=covariance).estimates
+    traced = glosten_harris_arrays(*simulate.batch(stocks), form=form, covariance=covariance)
+    for a, b, path in zip(jax.tree.leaves(host), jax.tree.leaves(traced), jax.tree.leaves_with_path(traced), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, err_msg=str(path[0]))
+
+
+def test_days_are_pooled_and_nothing_crosses_them():
+    """statsmodels' hac-panel with the day as group; a day shorter than the autoregression adds nothing."""
+    days = [simulate.stock(n, 30 + n) for n in (700, 40, 560)]
+    other = simulate.stock(300, 40)
+    segments = [(0, days[0]), (0, days[1]), (0, simulate.stock(4, 1)), (0, days[2]), (1, other)]
+    panel = glosten_harris(simulate.tape(segments), lags=8)
+    fit = pooled(days, 8)
+    np.testing.assert_allclose(panel.estimates.coefficients[0], fit.params[1:], rtol=1e-9)
+    np.testing.assert_allclose(panel.estimates.std_errors[0], fit.bse[1:], rtol=1e-9)
+    alone = simulate.reference(other, maxlags=8).fit
+    np.testing.assert_allclose(panel.estimates.std_errors[1], alone.bse[1:], rtol=1e-9)
+
+
+def test_where_pieces_are_cut_does_not_matter(panel, stocks, monkeypatch):
+    """Relation 47, fault 46: pieces of 64 trades and lags that reach across them."""
+    monkeypatch.setattr(lanes, "LENGTHS", (64,))
+    again = glosten_harris(simulate.tape(list(enumerate(stocks))))
+    for name in ("coefficients", "std_errors", "r2", "durbin_watson"):
+        one, two = getattr(panel.estimates, name), getattr(again.estimates, name)
+        np.testing.assert_allclose(one, two, rtol=1e-10, err_msg=name)
+
+
+def test_order_of_stocks_does_not_matter(panel, stocks):
+    """Relation 45."""
+    turned = glosten_harris(simulate.tape(list(enumerate(stocks[::-1])))).estimates
+    np.testing.assert_allclose(turned.std_errors[::-1], panel.estimates.std_errors, rtol=1e-12)
+
+
+def test_failures_stay_in_their_stock(panel, stocks):
+    odd = [s if i != 2 else s._replace(size=np.full(333, 100.0)) for i, s in enumerate(stocks)]
+    result = glosten_harris(simulate.tape(list(enumerate(odd)))).estimates
+    assert result.status[2] == Status.RANK_DEFICIENT
+    assert np.isnan(result.coefficients[2]).all()
+    others = [0, 1, 4, 5, 6]
+    assert np.array_equal(result.std_errors[others], panel.estimates.std_errors[others])
+
+
+def test_shares_beyond_32_bits():
+    s = simulate.stock(333, 3)
+    big = s._replace(size=s.size * 1e8, price=s.price + 400_000)
+    one = glosten_harris(simulate.tape([(0, s)])).estimates
+    two = glosten_harris(simulate.tape([(0, big)])).estimates
+    np.testing.assert_allclose(two.coefficients, one.coefficients / [1, 1e8, 1, 1e8], rtol=1e-7)
+
+
+def test_same_programs_for_another_tape(panel):
+    """A second tape of other lengths compiles nothing but the fits of its own number of stocks."""
+    sizes = [f._cache_size() for f in (lanes._pass_one, lanes._pass_two, lanes._pass_three)]
+    glosten_harris(simulate.tape([(i, simulate.stock(n, n)) for i, n in enumerate((71, 350, 900, 1490, 61, 2500))]))
+    assert [f._cache_size() for f in (lanes._pass_one, lanes._pass_two, lanes._pass_three)] == sizes
+
+
+def test_works_in_float64_where_jax_is_in_32_bits(panel, stocks):
+    with jax.enable_x64(False):
+        again = glosten_harris(simulate.tape(list(enumerate(stocks))))
+    assert again.estimates.coefficients.dtype == np.float64
+    np.testing.assert_allclose(again.estimates.coefficients, panel.estimates.coefficients, rtol=1e-12)
+
+
+def test_table_and_summary(panel):
+    table = panel.table()
+    names = ["symbol", "coefficient", "estimate", "std_error", "t", "n", "r2", "condition", "status"]
+    assert table.columns == names
+    assert table.height == 4 * len(LENGTHS)
+    assert table["coefficient"].to_list()[:4] == list(COEFFICIENTS)
+    assert table.filter(pl.col("symbol") == "S3")["status"].unique().to_list() == ["INSUFFICIENT_DATA"]
+    assert panel.to_pandas().shape == (28, 9)
+    text = " ".join(panel.summary().split())
+    assert "Newey–West" in text
+    assert "1 of 7 stocks could not be estimated" in text
+    assert "<table" in panel._repr_html_()
+
+
+def test_plots(panel, stocks):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    few = glosten_harris(simulate.tape([(0, stocks[0])]))
+    for drawn in (panel, few):
+        figure = drawn.plot()
+        assert figure.axes
+        pyplot.close(figure)
+
+
+def test_cross_section_is_winsorised(panel):
+    usable = panel.estimates.coefficients[panel.usable]
+    plain, drawn = summarise(panel, winsorise=None), summarise(panel, winsorise=(0.25, 0.75))
+    np.testing.assert_allclose(plain["mean"], usable.mean(0))
+    np.testing.assert_allclose(plain["std"], usable.std(0, ddof=1))
+    assert plain["n"].to_list() == [6] * 4
+    np.testing.assert_allclose(drawn["min"], np.quantile(usable, 0.25, axis=0))
+    np.testing.assert_allclose(drawn["max"], np.quantile(usable, 0.75, axis=0))
+    with pytest.raises(ValueError, match="winsorise"):
+        summarise(panel, winsorise=(0.9, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"estimator": "gls"}, "'ols'"), ({"form": "x"}, "form"), ({"covariance": "x"}, "cov"), ({"lags": -3}, "lags")],
+)
+def test_wrong_options_are_named(stocks, options, named):
+    with pytest.raises(ValueError, match=named):
+        glosten_harris(simulate.tape([(0, stocks[0])]), **options)
+
+
+def test_sizes_must_be_positive(stocks):
+    segments = simulate.tape([(0, stocks[0])]).segments()
+    size = segments.size.copy()
+    size[7] = 0
+    with pytest.raises(ValueError, match=r"size\[7\]"):
+        glosten_harris(simulate.Tape(segments._replace(size=size)))
+
+
+def test_an_empty_tape():
+    segments = simulate.tape([(0, simulate.stock(3, 0))]).segments()
+    empty = segments._replace(symbols=[], stock=segments.stock[:0], offsets=segments.offsets[:1])
+    empty = empty._replace(ticks=empty.ticks[:0], size=empty.size[:0], sign=empty.sign[:0])
+    panel = glosten_harris(simulate.Tape(empty))
+    assert panel.table().is_empty()
+    assert summarise(panel)["n"].to_list() == [0] * 4
+    short = glosten_harris(simulate.tape([(0, simulate.stock(3, 0))]))
+    assert short.estimates.status.tolist() == [Status.INSUFFICIENT_DATA]
+
+
+def test_recovers_the_truth_of_a_synthetic_tape():
+    from jaxexec import tape
+
+    synthetic = tape.synthetic.generate(stocks=300, trades=2000, seed=0, model="exact")
+    panel = glosten_harris(tape.sign(synthetic.trades, synthetic.quotes, midpoint="keep"))
+    truth = synthetic.truth.sort("symbol").select(COEFFICIENTS).to_numpy()
+    z = (panel.estimates.coefficients - truth) / panel.estimates.std_errors
+    assert (np.abs(z.mean(0)) < 0.2).all()
+    assert ((z.std(0, ddof=1) > 0.9) & (z.std(0, ddof=1) < 1.2)).all()
+
+
+def test_real_tape_equals_statsmodels(taq_sample):
+    from jaxexec import tape
+
+    files = (taq_sample / "ctm_XXX.parquet", taq_sample / "cqm_XXX.parquet")
+    signed = tape.sign(*files, midpoint="keep", session="auto", unsorted="sort", quote_exchange="N")
+    panel = glosten_harris(signed)
+    parts = signed.segments()
+    days = [
+        simulate.Stock(parts.ticks[a:b] * 1e-4, parts.size[a:b].astype(float), parts.sign[a:b].astype(float))
+        for a, b in zip(parts.offsets[:-1], parts.offsets[1:], strict=True)
+    ]
+    fit = pooled(days, int(panel.estimates.lags[0]))
+    np.testing.assert_allclose(panel.estimates.coefficients[0], fit.params[1:], rtol=1e-9)
+    np.testing.assert_allclose(panel.estimates.std_errors[0], fit.bse[1:], rtol=1e-9)
