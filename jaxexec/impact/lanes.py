@@ -85,7 +85,7 @@ def estimate_tape(
     if covariance != "hac":
         used = np.zeros(stocks, np.int64)
     else:
-        used = np.array([most_newey_west_lags(int(n)) for n in rows]) if lags is None else np.full(stocks, lags)
+        used = np.array([most_newey_west_lags(int(n)) for n in rows], np.int64) if lags is None else np.full(stocks, lags)
     # A stock that is refused for having no more rows than lags must not size the halo of the others.
     used_lanes = np.where(rows > used, used, 0)
     with jax.enable_x64(True):

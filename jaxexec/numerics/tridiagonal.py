@@ -72,19 +72,20 @@ def ladder_response(
     more ladder, whatever the number of parameters.
     """
 
-    def apply(unknown):
-        q, y = unknown
-        ends = jnp.concatenate([jnp.zeros_like(y[:1]), q, jnp.zeros_like(y[:1])])
-        return charge_of(q, y), ends[:-1] - ends[1:] - rung * y
+    interior = rail.shape[0]
 
-    def charge_of(q, y):
-        return rail * q + y[1:] - y[:-1]
+    def apply(unknown):
+        q, y = unknown[:interior], unknown[interior:]
+        ends = through_ends(q, jnp.zeros_like(y[0]), jnp.zeros_like(y[0]))
+        return jnp.concatenate([rail * q + y[1:] - y[:-1], ends[:-1] - ends[1:] - rung * y])
 
     def solve(_, right_side):
-        g, r = right_side
-        return solve_ladder(rung, rail, r, g, jnp.zeros_like(r[0]), jnp.zeros_like(r[0]))
+        g, r = right_side[:interior], right_side[interior:]
+        return jnp.concatenate(solve_ladder(rung, rail, r, g, jnp.zeros_like(r[0]), jnp.zeros_like(r[0])))
 
-    return lax.custom_linear_solve(apply, (charge, flow), solve, symmetric=True)
+    # One vector, not a pair: the transpose wants all of the right side to be unknown, or none.
+    solution = lax.custom_linear_solve(apply, jnp.concatenate([charge, flow]), solve, symmetric=True)
+    return solution[:interior], solution[interior:]
 
 
 def node_sums(steps: Float[Array, " steps"]) -> Float[Array, " interior"]:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxexec.numerics import moments as m
 
+from jaxexec.numerics import moments as m
 
 least_squares = jax.jit(m.least_squares)
 
@@ -22,8 +22,8 @@ def data(seed=0, rows=200, columns=4, lanes=3, offset=1e3):
 @jax.jit
 def of(x):
     """Moments of (rows, columns, lanes) about their first row."""
-    z = [jnp.ones((x.shape[0], x.shape[2])), *(jnp.asarray(x[:, k] - x[0, k]) for k in range(x.shape[1]))]
-    return m.Moments.from_gram(m.gram(z), jnp.asarray(x[0]))
+    z = [jnp.ones((x.shape[0], x.shape[2])), *(x[:, k] - x[:1, k] for k in range(x.shape[1]))]
+    return m.Moments.from_gram(m.gram(z), x[0])
 
 
 def test_merged_pieces_are_the_whole():

@@ -49,7 +49,9 @@ def differences(function, problem):
             def at(k, i=i, leaf=leaf, index=index, step=step):
                 moved = leaf.copy()
                 moved[index] += k * step
-                return float(function(jax.tree.unflatten(structure, [*leaves[:i], jnp.asarray(moved), *leaves[i + 1 :]])))
+                return float(
+                    function(jax.tree.unflatten(structure, [*leaves[:i], jnp.asarray(moved), *leaves[i + 1 :]]))
+                )
 
             slope[index] = (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * step)
         gradients.append(slope)

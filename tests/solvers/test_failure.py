@@ -70,7 +70,9 @@ def careless_gradient(batch):
     return jnp.sum(jax.vmap(jx.solve)(batch).objective)
 
 
-@pytest.mark.parametrize("name", ["volatility nan", "volume negative", "eta zero", "no volume", "times nan", "shares infinite"])
+@pytest.mark.parametrize(
+    "name", ["volatility nan", "volume negative", "eta zero", "no volume", "times nan", "shares infinite"]
+)
 def test_gradient_of_a_bad_lane_is_zero_where_masked_and_nan_where_not(name):
     where, value, _ = SPOILERS[name]
     batch = spoiled(where, value)
@@ -94,7 +96,7 @@ def test_too_few_steps_is_a_status():
     assert failed.status == jx.Status.MAX_STEPS
     assert np.all(np.isnan(np.asarray(failed.trades)))
     assert np.isfinite(float(failed.relative_gap))
-    with pytest.raises(RuntimeError, match="MAX_STEPS.*max_steps"):
+    with pytest.raises(RuntimeError, match=r"MAX_STEPS.*max_steps"):
         jx.solve(hard, jx.LadderNewton(max_steps=1), throw=True)
 
 
@@ -102,7 +104,7 @@ def test_throw_names_the_problem_of_a_batch_and_refuses_tracers():
     with pytest.raises(ValueError, match="concrete"):
         jax.vmap(lambda p: jx.solve(p, throw=True))(GOOD)
     closed = eqx.tree_at(lambda p: p.market.volume, one(""), jnp.zeros(12))
-    with pytest.raises(RuntimeError, match="INFEASIBLE.*volume"):
+    with pytest.raises(RuntimeError, match=r"INFEASIBLE.*volume"):
         jx.solve(closed, throw=True)
 
 

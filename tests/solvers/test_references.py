@@ -77,7 +77,9 @@ def test_almgren_chriss_two_assets(references):
 
     def solve_mode(shares, variance_rate):
         market = jx.Market(jx.TimeGrid.uniform(float(p["T"]), p["N"]), variance_rate**0.5, 1.0)
-        return jx.solve(jx.Liquidation(shares, market, jx.QuadraticCost(1.0), 2 * p["lam"], convention="almgren-chriss"))
+        return jx.solve(
+            jx.Liquidation(shares, market, jx.QuadraticCost(1.0), 2 * p["lam"], convention="almgren-chriss")
+        )
 
     paths = np.array(jax.vmap(solve_mode)(start, modes).inventory)
     inventory = (np.linalg.solve(root.T, turn) @ paths).T

@@ -89,7 +89,13 @@ def test_gap_bounds_the_cost_of_a_loose_solution():
 
 @pytest.mark.parametrize(
     "features",
-    [{}, {"decades": (3.0, 5.0)}, {"drift": True}, {"target": True}, {"drift": True, "target": True, "uneven_spread": True}],
+    [
+        {},
+        {"decades": (3.0, 5.0)},
+        {"drift": True},
+        {"target": True},
+        {"drift": True, "target": True, "uneven_spread": True},
+    ],
     ids=["plain", "stiff", "drift", "target", "all"],
 )
 def test_a_thousand_random_orders(features):
@@ -178,7 +184,9 @@ def test_dead_core_is_never_negative():
 
 def test_uneven_grid():
     times = np.r_[0, np.geomspace(1e-8, 1, 40)]
-    s = jx.solve(jx.Liquidation(1e5, jx.Market(jx.TimeGrid(times), 0.6, 4e6), jx.PowerLawCost(0.1, 0.6), 1e-5), throw=True)
+    s = jx.solve(
+        jx.Liquidation(1e5, jx.Market(jx.TimeGrid(times), 0.6, 4e6), jx.PowerLawCost(0.1, 0.6), 1e-5), throw=True
+    )
     assert s.relative_gap < 1e-10
 
 
