@@ -1,7 +1,16 @@
 """Strict numerics for every test: 64 bits, strict promotion of types and ranks, warnings as errors."""
 
+import getpass
 import json
+import os
 import pathlib
+import tempfile
+
+# Compiled programmes are shared by the workers, by the commands and examples that tests start, and with the next run.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / f"jaxexec-tests-{getpass.getuser()}")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
 import pytest

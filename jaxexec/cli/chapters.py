@@ -30,9 +30,10 @@ def tape(story: Story) -> None:
         sources = (story.trades, story.quotes)
         prose = "These are your files."
     midpoint: Any = story.midpoint or ("keep" if story.synthetic else None)
-    story.signed = tapes.sign(*sources, midpoint=midpoint, quote_exchange=story.exchange)
+    story.signed = tapes.sign(*sources, midpoint=midpoint, session=story.session, quote_exchange=story.exchange)
     ledger = story.signed.ledger
-    footer = "Rows read = rows used + rows dropped." if ledger.balanced else "The ledger does not balance."
+    balance = "Rows read = rows used + rows dropped." if ledger.balanced else "The ledger does not balance."
+    footer = " ".join([balance, *(f"{name}: {text}." for name, text in ledger.notes.items())])
     title = "Synthetic trades and quotes" if story.synthetic else "Trades and quotes"
     story.tell("Trades, signed", prose, table_of(ledger.table(), title, footer))
     story.facts["trades signed"] = story.signed.trades.height
@@ -135,7 +136,7 @@ def market(story: Story) -> None:
         raise ValueError("trades: no stock trades enough to calibrate a market")
     calibration, day = story.calibrations[story.symbol], story.days[story.symbol]
     story.run.write_text(f"market-{safe_name(story.symbol)}.toml", calibration.to_toml())
-    hours = 9.5 + 6.5 * day.edges
+    hours = activity.bin_edges / 3.6e12
     volume = presentation.steps_curve(
         hours, {"volume": day.volume}, f"Volume of {story.symbol}", "hour", "shares per day"
     )

@@ -33,7 +33,7 @@ def clean(
         rule: How trades are signed.
         midpoint: What becomes of a trade at the midpoint.
         lag: A quote prevails if it is older than the trade by more than this.
-        session: Hours of the trading day.
+        session: Hours of the trading day; auto takes the six and a half hours with the most trades.
         quote_exchange: Use quotes of this exchange only.
     """
     inputs = tape_inputs(trades, quotes)
@@ -41,7 +41,7 @@ def clean(
         size = sum(path.stat().st_size for path in inputs)
         return plan("clean", common, {"files to read": len(inputs), "bytes to read": size})
     settings = {"rule": rule, "midpoint": midpoint, "lag": lag, "session": session, "quote_exchange": quote_exchange}
-    hours = _hours(session)
+    hours = hours_of(session)
     with open_run("clean", common, settings, inputs) as run:
         from jaxexec import tape
 
@@ -67,10 +67,12 @@ def write_tape(run: Run, signed: "SignedTape") -> None:
     run.result |= {"trades": signed.trades.height, "symbols": len(signed.symbols), "balanced": signed.ledger.balanced}
 
 
-def _hours(session: str) -> tuple[str, str]:
-    """The open and the close as text."""
+def hours_of(session: str) -> "tuple[str, str] | Literal['auto']":
+    """The open and the close as text, or that they are to be inferred."""
     from jaxexec.cli.session import Session
 
+    if session == "auto":
+        return "auto"
     Session.parse(session, None)
     first, last = session.split("-")
     return first.strip(), last.strip()

@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxexec.cli import chapters
 from jaxexec.cli.app import OK
+from jaxexec.cli.clean import hours_of
 from jaxexec.cli.options import DEFAULT, Common
 from jaxexec.cli.run import Run, open_run, plan, progress
 from jaxexec.cli.story import Story
@@ -28,6 +29,7 @@ def demo(
     quotes: Path | None = None,
     exchange: str | None = None,
     midpoint: str | None = None,
+    session: str = "auto",
     stocks: int = 40,
     orders: int = 1000,
     seed: int = 0,
@@ -40,6 +42,7 @@ def demo(
         quotes: Your quotes.
         exchange: Use quotes of this exchange only.
         midpoint: What becomes of a trade at the midpoint: tick, exclude or keep.
+        session: Hours of the trading day, such as 09:30-16:00; auto takes the six and a half with the most trades.
         stocks: Stocks of the synthetic day.
         orders: Parent orders that are scheduled.
         seed: Seed of what is drawn at random.
@@ -48,12 +51,13 @@ def demo(
     inputs = tape_inputs(trades, quotes)
     if common.dry_run:
         return plan("demo", common, {"files to read": len(inputs), "orders": orders})
-    settings = {"exchange": exchange, "midpoint": midpoint, "stocks": stocks, "orders": orders, "seed": seed}
+    settings = {"exchange": exchange, "midpoint": midpoint, "session": session}
+    settings |= {"stocks": stocks, "orders": orders, "seed": seed}
     with open_run("demo", common, {**settings, "precision": common.precision}, inputs) as run:
         run.start_jax()
         assert run.runtime is not None
         run.note(f"device {run.runtime.device}, precision {run.runtime.precision}")
-        story = Story(run, trades, quotes, exchange, midpoint, stocks, orders, seed)
+        story = Story(run, trades, quotes, exchange, midpoint, hours_of(session), stocks, orders, seed)
         with progress(common, "the whole path", len(_CHAPTERS)) as advance:
             for chapter in _CHAPTERS:
                 chapter(story)

@@ -20,6 +20,7 @@ class Story:
     quotes: Path | None
     exchange: str | None
     midpoint: str | None
+    session: Any
     stocks: int
     orders: int
     seed: int

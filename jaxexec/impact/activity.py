@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from jaxexec.tape.clock import SECOND, time_of_day
+
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     from matplotlib.figure import Figure
 
-SECOND = 1_000_000_000
-REGULAR_SESSION = (34_200 * SECOND, 57_600 * SECOND)  # 09:30 to 16:00
+REGULAR_SESSION = ("09:30", "16:00")
 TICK = 1e-4  # currency per price tick
 
 
@@ -143,7 +144,7 @@ class Activity:
 def activity(
     tape: CleanedTape,
     bins: int = 13,
-    session: tuple[int, int] | None = None,
+    session: tuple[str | int, str | int] | None = None,
     *,
     samples_per_bin: int = 6,
 ) -> Activity:
@@ -158,7 +159,8 @@ def activity(
     Args:
         tape: A `jaxexec.tape.SignedTape`.
         bins: Bins a session.
-        session: Start and end, nanoseconds since local midnight; None is 09:30 to 16:00. Trades outside are not used.
+        session: Start and end, such as ("09:30", "13:00") or nanoseconds since local midnight; None is 09:30 to
+            16:00. Trades outside are not used.
         samples_per_bin: Price samples a bin.
 
     Returns:
@@ -171,17 +173,19 @@ def activity(
 
     if bins < 1 or samples_per_bin < 1:
         raise ValueError(f"bins and samples_per_bin must be at least 1, got {bins} and {samples_per_bin}")
-    start, end = REGULAR_SESSION if session is None else session
+    start, end = (time_of_day(t) for t in (REGULAR_SESSION if session is None else session))
     if not 0 <= start < end:
-        raise ValueError(f"session must be a pair 0 <= start < end in nanoseconds, got {session!r}")
+        raise ValueError(f"session must be a pair of times of day, start < end, got {session!r}")
     edges = start + (end - start) * np.arange(bins + 1, dtype=np.int64) // bins
     inside = (pl.col("time") >= start) & (pl.col("time") < end)
     cleaned = _binned(tape.cleaned.filter(inside), edges)
     if cleaned.is_empty():
-        raise ValueError("no trade falls into the session: pass session=(start, end) in nanoseconds since midnight")
-    stocks = cleaned.group_by("symbol").agg(
-        pl.col("date").n_unique().alias("days"), pl.col("size").mean().alias("mean_size")
-    ).sort("symbol")
+        raise ValueError("no trade falls into the session: pass session=(start, end)")
+    stocks = (
+        cleaned.group_by("symbol")
+        .agg(pl.col("date").n_unique().alias("days"), pl.col("size").mean().alias("mean_size"))
+        .sort("symbol")
+    )
     symbols = stocks["symbol"].to_list()
     days = stocks["days"].to_numpy()
     volume = _grid(cleaned.group_by("symbol", "bin").agg(pl.col("size").sum().alias("value")), symbols, bins)
@@ -231,10 +235,7 @@ def _variance(
     import polars as pl
 
     bins = len(edges) - 1
-    if quoted:
-        level = (pl.col("bid_ticks") + pl.col("ask_ticks")) * (TICK / 2)
-    else:
-        level = pl.col("ticks") * TICK
+    level = (pl.col("bid_ticks") + pl.col("ask_ticks")) * (TICK / 2) if quoted else pl.col("ticks") * TICK
     # A trade is known from the next mark on: mark m closes the m-th sampling interval, mark 0 is the first trade.
     span = (edges[-1] - edges[0]) / (bins * samples)
     mark = (((pl.col("time") - int(edges[0])) / span).floor().cast(pl.Int64) + 1).clip(1, bins * samples)

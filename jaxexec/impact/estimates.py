@@ -47,7 +47,7 @@ class ImpactEstimates(eqx.Module):
         r2: Coefficient of determination, (...).
         durbin_watson: Of the residuals, within segments, (...).
         condition: 2-norm condition number of the four regressors, centred and scaled to unit length, (...).
-        order_flow: Intercept and weights of the autoregression of signed size, shares and dimensionless, (..., 1 + order).
+        order_flow: Intercept (shares) and weights of the autoregression of signed size, (..., 1 + order).
         order_flow_std: σ_ε, shares, (...).
         lags: Newey–West lags used (0 for other covariances), (...).
         status: `Status`, (...). OK_INACCURATE means a condition number beyond eps^(−1/4).
@@ -120,17 +120,8 @@ def glosten_harris_arrays(
         ValueError: shapes, `form`, `covariance`, `lags` or `order` are not as above.
     """
     check_options(form, covariance, lags, order)
-    price, size, sign = unify((as_float("price", price), as_float("size", size), as_float("sign", sign)))
-    if price.ndim not in (1, 2):
-        raise ValueError(f"price must have shape (trades,) or (stocks, trades), got {price.shape}")
-    mask = jnp.ones(price.shape, bool) if mask is None else jnp.asarray(mask, bool)
-    for name, value in (("size", size), ("sign", sign), ("mask", mask)):
-        if value.shape != price.shape:
-            raise ValueError(f"{name} must have the shape of price, {price.shape}, got {value.shape}")
-    fixed = None if lags in (None, "newey-west-fixed") else int(lags)
-    if fixed is not None and covariance == "hac" and fixed >= max(price.shape[-1], 1):
-        raise ValueError(f"lags must be fewer than the {price.shape[-1]} trades, got {fixed}")
-    return _estimate(price, size, sign, mask, form=form, covariance=covariance, lags=fixed, order=order)
+    arrays = unify((as_float("price", price), as_float("size", size), as_float("sign", sign)))
+    return _checked(arrays, mask, form=form, covariance=covariance, lags=lags, order=order)
 
 
 def check_options(form: str, covariance: str, lags, order: int) -> None:
@@ -146,6 +137,20 @@ def check_options(form: str, covariance: str, lags, order: int) -> None:
         raise ValueError(f"order must be a positive whole number, got {order!r}")
 
 
+def _checked(arrays: tuple[Array, Array, Array], mask: ArrayLike | None, *, form, covariance, lags, order: int):
+    price, size, sign = arrays
+    if price.ndim not in (1, 2):
+        raise ValueError(f"price must have shape (trades,) or (stocks, trades), got {price.shape}")
+    mask = jnp.ones(price.shape, bool) if mask is None else jnp.asarray(mask, bool)
+    for name, value in (("size", size), ("sign", sign), ("mask", mask)):
+        if value.shape != price.shape:
+            raise ValueError(f"{name} must have the shape of price, {price.shape}, got {value.shape}")
+    fixed = None if lags in (None, "newey-west-fixed") else int(lags)
+    if fixed is not None and covariance == "hac" and fixed >= max(price.shape[-1], 1):
+        raise ValueError(f"lags must be fewer than the {price.shape[-1]} trades, got {fixed}")
+    return _estimate(price, size, sign, mask, form=form, covariance=covariance, lags=fixed, order=order)
+
+
 @partial(jax.jit, static_argnames=("form", "covariance", "lags", "order"))
 def _estimate(price, size, sign, mask, *, form: Form, covariance: Covariance, lags: int | None, order: int):
     single = price.ndim == 1
@@ -153,7 +158,9 @@ def _estimate(price, size, sign, mask, *, form: Form, covariance: Covariance, la
     valid = jnp.isfinite(price) & (size >= 0) & jnp.isfinite(size) & ((sign == 0) | (jnp.abs(sign) == 1))
     bad = (mask & ~valid).any(0)
     # A bad lane is computed with zeros; its NaN still finds the input that caused it.
-    price, size, sign = (replace_where(jnp.broadcast_to(bad[None], x.shape), x, jnp.zeros_like(x)) for x in (price, size, sign))
+    price, size, sign = (
+        replace_where(jnp.broadcast_to(bad[None], x.shape), x, jnp.zeros_like(x)) for x in (price, size, sign)
+    )
     price, size, sign = (jnp.where(mask, x, 0) for x in (price, size, sign))
     longest = 0
     if covariance == "hac":
@@ -246,7 +253,14 @@ def _status(flow_fit: OrderFlow, fit: Fit, values, lags, bad) -> Int[Array, " la
     # One refinement leaves (condition² eps)²: below 1e-10 in float64 at eps^(−1/3), where standard errors keep 1e-5.
     finite = jnp.stack([jnp.isfinite(x).all(tuple(range(x.ndim - 1))) for x in values]).all(0)
     return jnp.select(
-        [bad, few, flow_fit.failed | fit.deficient, fit.condition > eps ** (-1 / 3), ~finite, fit.condition > eps ** (-1 / 4)],
+        [
+            bad,
+            few,
+            flow_fit.failed | fit.deficient,
+            fit.condition > eps ** (-1 / 3),
+            ~finite,
+            fit.condition > eps ** (-1 / 4),
+        ],
         [
             jnp.full_like(lags, status)
             for status in (

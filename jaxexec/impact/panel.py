@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from jaxexec.impact.estimates import COEFFICIENTS, ImpactEstimates, check_options
-from jaxexec.impact.lanes import Segments, estimate_tape
+from jaxexec.impact.lanes import Segments
 from jaxexec.impact.passes import Covariance, Form
+from jaxexec.impact.tape_estimates import estimate_tape
 from jaxexec.numerics.status import Status
 
 if TYPE_CHECKING:
@@ -109,7 +110,9 @@ class Panel:
         from jaxexec.presentation import Table
 
         failed = len(self.symbols) - int(self.usable.sum())
-        footer = self.convention + (f" {failed} of {len(self.symbols)} stocks could not be estimated." if failed else "")
+        footer = self.convention + (
+            f" {failed} of {len(self.symbols)} stocks could not be estimated." if failed else ""
+        )
         if len(self.symbols) <= _FEW:
             frame, title = self.table(), "Price impact"
         else:

@@ -185,11 +185,8 @@ def collect(
     own = jnp.where(row, residual, 0)
     own_scores = jnp.where(row[:, None], scores, 0)
     step = jnp.where(pair, residual - previous, 0)
-    outer = {"hac": windows, "hc0": own_scores}.get(covariance)
-    if outer is None:
-        meat = jnp.zeros((4, *own_scores.shape[1:]), own.dtype)
-    else:
-        meat = gram([outer[:, k] for k in range(4)])
+    outer = {"hac": windows, "hc0": own_scores, "ols": jnp.zeros_like(own_scores)}[covariance]
+    meat = gram([outer[:, k] for k in range(4)])
     return ScoreSums(sum_time(own_scores), sum_time(own**2), sum_time(step**2), meat)
 
 

@@ -1,8 +1,8 @@
 """Moments that merge, least squares on them, and the windows of Newey and West.
 
-Every array here has its batch **last**: a matrix is (k, k, lanes), a vector (k, lanes), so that each scalar of the small
-algebra is one contiguous vector over the lanes. The matrices are tiny (k up to about 6), so the Cholesky factorisation
-is written out: no LAPACK call, which neither batches well nor survives ahead-of-time compilation.
+Every array here has its batch **last**: a matrix is (k, k, lanes), a vector (k, lanes), so that each scalar of the
+small algebra is one contiguous vector over the lanes. The matrices are tiny (k up to about 6) and inverted by sweeping
+their columns: no LAPACK call, which neither batches well nor survives ahead-of-time compilation.
 
 Least squares from moments loses the square of the condition number. Three things keep that harmless: columns are
 centred and scaled to unit length, the condition number is computed and reported, and callers add one step of
@@ -112,19 +112,19 @@ def least_squares(moments: Moments) -> Fit:
     scale = 1 / jnp.sqrt(jnp.where(constant, 1, square))
     correlation = moments.comoment[:k, :k] * scale[:, None] * scale[None]
     identity = _expand_like(jnp.eye(k, dtype=scale.dtype), correlation)
-    correlation = jnp.where(identity == 1, 1, correlation)
-    smallest = inverse_definite(lax.stop_gradient(correlation))[1]
-    deficient = ~(smallest > 50 * eps) | constant.any(0) | ~jnp.isfinite(total)
-    # A lane without full rank is solved with the identity, so that all its numbers stay finite.
-    safe = jnp.where(deficient[None, None], identity, correlation)
-    inverse = inverse_definite(safe)[0]
+    finite = jnp.isfinite(moments.comoment).all((0, 1))
+    correlation = jnp.where((identity == 1) | ~finite[None, None], identity, correlation)
+    inverse, smallest = inverse_definite(correlation)
+    deficient = ~(smallest > 50 * eps) | constant.any(0) | ~finite
+    # A lane without full rank gets the identity, so that all its numbers stay finite.
+    inverse = jnp.where(deficient[None, None], identity, inverse)
     cross = scale * moments.comoment[:k, k]
     slopes = times(inverse, cross)
-    slopes = slopes + times(inverse, cross - times(safe, slopes))
+    slopes = slopes + times(inverse, cross - times(correlation, slopes))
     residual_sum = total - (slopes * cross).sum(0)
     slopes = scale * slopes
-    extremes = largest_eigenvalue(lax.stop_gradient(safe)) * largest_eigenvalue(lax.stop_gradient(inverse))
-    condition = jnp.where(deficient, jnp.inf, jnp.sqrt(extremes))
+    pair = lax.stop_gradient(jnp.stack([correlation, inverse], 2))
+    condition = jnp.where(deficient, jnp.inf, jnp.sqrt(largest_eigenvalue(pair).prod(0)))
     intercept = moments.mean[k] - (slopes * moments.mean[:k]).sum(0)
     inverse = inverse * scale[:, None] * scale[None]
     return Fit(slopes, intercept, inverse, residual_sum, condition, deficient)

@@ -142,9 +142,7 @@ class _Damped(NamedTuple):
     iterations: Array
 
 
-def _damped_newton(
-    program: Program, cost: ScaledCost, start: Iterate, gap_tolerance: float, max_steps: int
-) -> Iterate:
+def _damped_newton(program: Program, cost: ScaledCost, start: Iterate, gap_tolerance: float, max_steps: int) -> Iterate:
     never = jnp.zeros(program.volume.shape, bool)
     least_slope = jnp.finfo(program.volume.dtype).eps
     no_change = jnp.zeros_like(program.first)

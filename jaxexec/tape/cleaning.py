@@ -43,11 +43,15 @@ QUOTE_RULES = (
 
 
 class Cleaned(NamedTuple):
-    """Cleaned canonical frames, sorted by symbol, date, time and sequence, and the ledger of the rest."""
+    """Cleaned canonical frames, sorted by symbol, date, time and sequence, and the ledger of the rest.
+
+    `hours` is the session used, (start, end) in nanoseconds since local midnight; None for the whole day.
+    """
 
     trades: pl.DataFrame
     quotes: pl.DataFrame | None
     ledger: Ledger
+    hours: tuple[int, int] | None
 
 
 def clean(
@@ -104,13 +108,12 @@ def clean(
     kept, more = _finish(kept, "trades", hours, closes, duplicates, off)
     ledger = Ledger({"trades": trades.height}, {}, (), notes).drop("clean", "trades", {**counts, **more}, kept.height)
     if quotes is None:
-        return Cleaned(kept, None, ledger)
-    if hours is not None:
-        hours = (hours[0] - nanoseconds(quote_lead, "quote_lead"), hours[1])
+        return Cleaned(kept, None, ledger, hours)
+    quoted = hours if hours is None else (hours[0] - nanoseconds(quote_lead, "quote_lead"), hours[1])
     left, counts = _apply(quotes, _quote_rules(selected[1]), off)
-    left, more = _finish(left, "quotes", hours, closes, duplicates, off)
+    left, more = _finish(left, "quotes", quoted, closes, duplicates, off)
     ledger = Ledger({**ledger.read, "quotes": quotes.height}, ledger.used, ledger.dropped, notes)
-    return Cleaned(kept, left, ledger.drop("clean", "quotes", {**counts, **more}, left.height))
+    return Cleaned(kept, left, ledger.drop("clean", "quotes", {**counts, **more}, left.height), hours)
 
 
 Rules = list[tuple[str, "pl.Expr"]]

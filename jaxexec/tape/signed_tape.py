@@ -66,7 +66,8 @@ class SignedTape:
         cleaned: all cleaned trades in canonical columns, those without a sign included: what volume curves
             need.
         ledger: rows read, used and dropped.
-        settings: the options that were used, as plain types.
+        settings: the options that were used, as plain types, and "hours", the session they came to in nanoseconds
+            since local midnight.
         mapping: "trades", "quotes" -> format and columns that were recognised.
     """
 
@@ -119,6 +120,12 @@ class SignedTape:
             settings or {},
             mapping or {},
         )
+
+    @property
+    def hours(self) -> tuple[int, int] | None:
+        """The session that was kept, (start, end) in nanoseconds since local midnight; None where it is not known."""
+        hours = self.settings.get("hours")
+        return None if hours is None else (int(hours[0]), int(hours[1]))
 
     @property
     def symbols(self) -> list[str]:

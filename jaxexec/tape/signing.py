@@ -93,7 +93,7 @@ def sign(
         "off_tick": off_tick,
         "round_lot": round_lot,
     }
-    cleaned, book, ledger = clean(
+    cleaned, book, ledger, hours = clean(
         read(trades, "trades", columns=trade_columns, **reading),
         None if quotes is None else read(quotes, "quotes", columns=quote_columns, **reading),
         session=session,
@@ -110,7 +110,8 @@ def sign(
     oldest = None if max_quote_age is None else nanoseconds(max_quote_age, "max_quote_age")
     signed, counts = _sign_matched(matched, rule, policy, oldest)
     ledger = ledger.drop("sign", "trades", counts, signed.height)
-    return SignedTape(signed, cleaned, ledger, {**settings, "midpoint": policy}, mapping)
+    used = {**settings, "midpoint": policy, "hours": None if hours is None else list(hours)}
+    return SignedTape(signed, cleaned, ledger, used, mapping)
 
 
 def quote_test(ticks: np.ndarray, bid: np.ndarray, ask: np.ndarray) -> np.ndarray:

@@ -68,10 +68,7 @@ def lags(flow: np.ndarray) -> np.ndarray:
 def design(s: Stock, weights: np.ndarray, deviation: float, form: str = "difference"):
     flow = s.sign * s.size
     expected = sm.add_constant(lags(flow), has_constant="add") @ weights
-    if form == "difference":
-        transitory = [np.diff(s.sign)[4:], np.diff(flow)[4:]]
-    else:
-        transitory = [s.sign[5:], flow[5:]]
+    transitory = [np.diff(s.sign)[4:], np.diff(flow)[4:]] if form == "difference" else [s.sign[5:], flow[5:]]
     surprise = s.sign[5:] - erf(expected / (deviation * 2**0.5))
     x = np.column_stack([np.ones(len(expected)), surprise, flow[5:] - expected, *transitory])
     return x, np.diff(s.price)[4:]
@@ -88,11 +85,10 @@ def reference(s: Stock, form: str = "difference", covariance: str = "hac", maxla
     return Reference(order_flow, sm.OLS(y, x).fit(**options))
 
 
-def batch(stocks: list[Stock], trades: int | None = None):
-    """Padded arrays and mask; what is padded is NaN."""
-    trades = trades or max(len(s.price) for s in stocks)
-    out = [np.full((len(stocks), trades), np.nan) for _ in range(3)]
-    mask = np.zeros((len(stocks), trades), bool)
+def batch(stocks: list[Stock], trades: int = 512, lanes: int = 12):
+    """Padded arrays and mask, of one shape for most tests, so that few programs are compiled; padding is NaN."""
+    out = [np.full((lanes, trades), np.nan) for _ in range(3)]
+    mask = np.zeros((lanes, trades), bool)
     for i, s in enumerate(stocks):
         mask[i, : len(s.price)] = True
         for array, values in zip(out, s, strict=True):

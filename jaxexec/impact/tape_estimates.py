@@ -1,0 +1,209 @@
+"""Impact estimates of whole tapes: the three passes over chunks of lanes, added up by stock.
+
+A chunk is one call of a compiled pass; chunks run side by side in threads. The sums of lanes are added up by stock on
+the host, in float64 and in a fixed order.
+"""
+
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxexec.impact import lanes, passes
+from jaxexec.impact.estimates import ImpactEstimates, conclude
+from jaxexec.impact.lanes import TILE, WIDTH, Chunk, FlatTape, Segments
+from jaxexec.impact.passes import Block, Covariance, Form, OrderFlow, ScoreSums
+from jaxexec.numerics.moments import Fit, Moments, least_squares, most_newey_west_lags
+
+TICK = 1e-4  # currency per price tick
+# XLA keeps to 256-bit vectors by default; this lets it use wider ones where the processor has them.
+_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
+
+
+def estimate_tape(
+    segments: Segments, *, form: Form, covariance: Covariance, lags: int | None, order: int = 5
+) -> ImpactEstimates:
+    """Estimates of all stocks of a tape, in float64 whatever JAX's 64-bit flag says.
+
+    Returns:
+        `ImpactEstimates` with leading axis (stocks,), as NumPy arrays.
+    """
+    stocks = len(segments.symbols)
+    rows = np.bincount(segments.stock, np.maximum(np.diff(segments.offsets) - order, 0), stocks).astype(np.int64)
+    used = np.zeros(stocks, np.int64)
+    if covariance == "hac":
+        used[:] = [most_newey_west_lags(int(n)) for n in rows] if lags is None else lags
+    # A stock that is refused for having no more rows than lags must not size the halo of the others.
+    pieces = lanes.cut(segments, np.where(rows > used, used, 0), order, covariance == "hac")
+    flat = FlatTape(segments, order, pieces.reach)
+    means = _padded((flat.mean, flat.sign_mean))
+    with jax.enable_x64(True):
+        sums = _by_stock(flat, pieces, partial(_pass_one, order=order, halo=flat.halo), means[0])
+        flow_fit = _fit_flow(_padded(_flow_products(sums, flat, segments.stock, rows)), *means)
+        sums = _by_stock(flat, pieces, partial(_pass_two, form=form, halo=flat.halo), flow_fit)
+        moments, fit = _fit_impact(_padded(sums))
+        last = partial(_pass_three, form=form, covariance=covariance, reach=pieces.reach)
+        sums = _padded(_by_stock(flat, pieces, last, (flow_fit, moments, fit)))
+        result = _finish(flow_fit, moments, fit, sums, _padded(used.astype(np.int32)), form, covariance)
+        return jax.tree.map(lambda x: np.asarray(x)[:stocks], result)
+
+
+def _padded(tree: Any) -> Any:
+    """Stocks, the last axis, padded to a power of two, so that the fits compile for few shapes."""
+
+    def pad(x):
+        room = max(8, 1 << max(x.shape[-1] - 1, 0).bit_length())
+        return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, room - x.shape[-1])])
+
+    return jax.tree.map(pad, tree)
+
+
+def _by_stock(flat: FlatTape, pieces: lanes.Lanes, program: Callable, coefficients: Any) -> Any:
+    """Sums over the lanes of each stock, (..., stocks)."""
+    stocks = len(flat.mean)
+    host = jax.tree.map(np.asarray, coefficients)
+
+    def compute(chunk):
+        where, length = chunk
+        stock = np.pad(pieces.stock[where], (0, WIDTH - (where.stop - where.start)))
+        with jax.enable_x64(True):
+            sums = program(flat.chunk(pieces, where, length), jax.tree.map(lambda x: x[..., stock], host))
+            return jax.tree.map(lambda x: np.asarray(x)[..., : where.stop - where.start], sums)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = list(pool.map(compute, pieces.chunks))
+
+    def total(*sums):
+        joined = np.concatenate(sums, -1)
+        flattened = joined.reshape(math.prod(joined.shape[:-1]), joined.shape[-1])
+        added = [np.bincount(pieces.stock, row, stocks) for row in flattened]
+        return np.stack(added).reshape(*joined.shape[:-1], stocks)
+
+    return jax.tree.map(total, *parts)
+
+
+def _flow_products(sums: np.ndarray, flat: FlatTape, stock: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Gram matrix of (1, DV_{t−1}, …, DV_{t−order}, DV_t) from Σ DV_t and Σ DV_t DV_{t−d} alone, (k, k, stocks).
+
+    Over the rows t of a segment, Σ x_{t−j} x_{t−j−d} is Σ x_t x_{t−d} with the window moved back by j: what enters at
+    the head of the segment is added and what leaves at its tail taken off.
+    """
+    order, stocks = flat.head.shape[1], len(rows)
+
+    def moved(lag: int, distance: int | None) -> np.ndarray:
+        ends = []
+        for edge in (flat.head, flat.tail):
+            x = edge[:, order - lag :]
+            ends.append((x if distance is None else x * edge[:, order - lag - distance : order - distance]).sum(1))
+        return sums[0 if distance is None else distance + 1] + np.bincount(stock, ends[0] - ends[1], stocks)
+
+    places = (*range(1, order + 1), 0)
+    gram = np.empty((order + 2, order + 2, stocks))
+    gram[0, 0] = rows
+    for a, j in enumerate(places, 1):
+        gram[0, a] = gram[a, 0] = moved(j, None)
+        for b, k in enumerate(places, 1):
+            gram[a, b] = moved(min(j, k), abs(j - k))
+    return gram
+
+
+def _tile(chunk: Chunk, start, order: int) -> Block:
+    """TILE steps from `start` on, with the trades their lags reach; the chunk is time first here."""
+    begin, zero = start - order, jnp.zeros_like(start)
+    size = (TILE + order, WIDTH)
+    signed, change = (lax.dynamic_slice(x, (begin, zero), size) for x in (chunk.flow, chunk.change))
+    step = (begin + jnp.arange(size[0], dtype=jnp.int32))[:, None]
+    row = (step >= chunk.low[None]) & (step < chunk.high[None])
+    flow = signed.astype(jnp.float64)
+    return Block(flow, jnp.sign(signed).astype(jnp.float64), change.astype(jnp.float64) * TICK, row, order)
+
+
+def _time_first(chunk: Chunk) -> Chunk:
+    return chunk._replace(flow=chunk.flow.T, change=chunk.change.T)
+
+
+def _starts(begin: int, chunk: Chunk):
+    return jnp.arange(begin, chunk.flow.shape[0], TILE, dtype=jnp.int32)
+
+
+@partial(jax.jit, static_argnames=("order", "halo"), compiler_options=_OPTIONS)
+def _pass_one(chunk: Chunk, mean, *, order: int, halo: int):
+    """Σ DV_t and Σ DV_t DV_{t−d} for d = 0 … order over the rows a lane owns, flows about `mean`."""
+    chunk = _time_first(chunk)._replace(high=jnp.minimum(chunk.high, chunk.end))
+
+    def body(total, start):
+        block = _tile(chunk, start, order)
+        flow = block.flow - mean[None]
+        own = jnp.where(block.row[order:], flow[order:], 0)
+        lagged = [own * flow[order - d : flow.shape[0] - d] for d in range(order + 1)]
+        return total + jnp.stack([x.sum(0) for x in (own, *lagged)]), None
+
+    return lax.scan(body, jnp.zeros((order + 2, WIDTH)), _starts(halo, chunk))[0]
+
+
+@partial(jax.jit, static_argnames=("form", "halo"), compiler_options=_OPTIONS)
+def _pass_two(chunk: Chunk, flow_fit: OrderFlow, *, form: Form, halo: int):
+    order = flow_fit.coefficients.shape[0]
+    chunk = _time_first(chunk)._replace(high=jnp.minimum(chunk.high, chunk.end))
+
+    def body(total, start):
+        return total + passes.impact_products(_tile(chunk, start, order), flow_fit, form), None
+
+    return lax.scan(body, jnp.zeros((6, 6, WIDTH)), _starts(halo, chunk))[0]
+
+
+@partial(jax.jit, static_argnames=("form", "covariance", "reach"), compiler_options=_OPTIONS)
+def _pass_three(chunk: Chunk, fits, *, form: Form, covariance: Covariance, reach: int) -> ScoreSums:
+    """Residuals, scores and windows; a window loses the score that is `lags` + 1 steps old."""
+    flow_fit, moments, fit = fits
+    order = flow_fit.coefficients.shape[0]
+    chunk = _time_first(chunk)
+    # Scores are kept from reach + TILE steps before the first tile on, so that the oldest is always at hand.
+    history = jnp.zeros((reach + TILE + chunk.flow.shape[0] - order, 4, WIDTH))
+
+    def body(carry, start):
+        sums, window, last, history = carry
+        block = _tile(chunk, start, order)
+        step = (start + jnp.arange(TILE, dtype=jnp.int32))[:, None]
+        owned = (step >= order + reach) & (step < chunk.end[None])
+        residual, scores = passes.residual_scores(block, flow_fit, moments, fit, form, order)
+        windows = scores
+        if covariance == "hac":
+            at, zero = start - order + reach + TILE, jnp.zeros_like(start)
+            history = lax.dynamic_update_slice(history, scores, (at, zero, zero))
+            news = scores - lax.dynamic_slice(history, (at - chunk.lags - 1, zero, zero), scores.shape)
+            window, windows = lax.scan(lambda w, x: (w + x, w + x), window, news)
+            windows = jnp.where(owned[:, None], windows, 0)
+        previous = jnp.concatenate([last[None], residual[:-1]])
+        row, before = block.row[order:] & owned, block.row[order - 1 : -1]
+        part = passes.collect(residual, previous, scores, windows, row, row & before, covariance)
+        return (jax.tree.map(jnp.add, sums, part), window, residual[-1], history), None
+
+    zero = jnp.zeros(WIDTH)
+    nothing = ScoreSums(jnp.zeros((4, WIDTH)), zero, zero, jnp.zeros((4, 4, WIDTH)))
+    first = (nothing, jnp.zeros((4, WIDTH)), zero, history)
+    return lax.scan(body, first, _starts(order, chunk))[0][0]
+
+
+@jax.jit
+def _fit_flow(products, mean, sign_mean) -> OrderFlow:
+    return passes.fit_order_flow(products, mean, sign_mean)
+
+
+@jax.jit
+def _fit_impact(products) -> tuple[Moments, Fit]:
+    moments = Moments.from_gram(products)
+    return moments, least_squares(moments)
+
+
+@partial(jax.jit, static_argnames=("form", "covariance"))
+def _finish(flow_fit, moments, fit, sums, lags, form: Form, covariance: Covariance) -> ImpactEstimates:
+    bad = jnp.zeros(lags.shape, bool)
+    return conclude(flow_fit, moments, fit, sums, lags, bad, form=form, covariance=covariance)
