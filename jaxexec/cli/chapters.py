@@ -11,8 +11,8 @@ from jaxexec.cli.markets import Day, calibrate, day_of
 from jaxexec.cli.story import Story
 from jaxexec.presentation import Table, table_of
 
-_RISK_AVERSION = 1e-4
 _STEPS = 78
+_DECADES = 2.5  # of risk aversion, to either side, that the frontier spans
 
 
 def tape(story: Story) -> None:
@@ -145,6 +145,18 @@ def market(story: Story) -> None:
     )
     prose = "What was estimated, what was derived, and what had to be assumed, for the most active stock."
     story.tell("The market", prose, calibration.table(), volume, volatility)
+    story.risk_aversion = _balanced_risk_aversion(story)
+    story.facts["risk aversion"] = story.risk_aversion
+
+
+def _balanced_risk_aversion(story: Story) -> float:
+    """γ at which the risk of trading with the volume costs as much as its impact: a scale that suits the stock."""
+    import jaxexec as jx
+
+    problem = _one_order(story, 0.0)
+    trades = jx.vwap(problem)
+    cost = float(jx.expected_cost(problem, trades)) - 0.5 * float(problem.market.permanent_impact * problem.shares**2)
+    return float(f"{2 * cost / float(jx.variance(problem, trades)):.1g}")
 
 
 def schedules(story: Story) -> None:
@@ -158,11 +170,12 @@ def schedules(story: Story) -> None:
     solution = scheduling.schedule(batch, story.run.common.precision)
     seconds = time.perf_counter() - started
     usable = np.isin(solution["status"], (Status.OK, Status.OK_INACCURATE))
-    worst = float(np.max(solution["relative_gap"]))
+    worst = float(np.max(solution["relative_gap"][usable], initial=0.0))
     rows = [
         ("parent orders", story.orders),
         ("steps an order", _STEPS),
         ("scheduled", int(usable.sum())),
+        ("risk aversion (1/currency)", story.risk_aversion),
         ("orders a second, once compiled", story.orders / seconds),
         ("worst relative duality gap", worst),
     ]
@@ -187,12 +200,12 @@ def _random_orders(story: Story) -> scheduling.Arrays:
         start = rng.uniform(0, 0.6)
         end = rng.uniform(start + 0.1, 1)
         shares = rng.choice([-1, 1]) * np.exp(rng.uniform(np.log(0.005), np.log(0.1))) * day.volume.mean()
-        rows.append(_arrays(day, shares, start, end))
+        rows.append(_arrays(day, shares, start, end, story.risk_aversion))
     return scheduling.stack(rows)
 
 
-def _arrays(day: Day, shares: float, start: float, end: float) -> scheduling.Arrays:
-    scalars = (day.permanent_impact, day.eta, day.phi, day.psi, _RISK_AVERSION)
+def _arrays(day: Day, shares: float, start: float, end: float, risk_aversion: float) -> scheduling.Arrays:
+    scalars = (day.permanent_impact, day.eta, day.phi, day.psi, risk_aversion)
     curves = day.window(start, end, _STEPS)
     return scheduling.Arrays(np.asarray(end - start), np.asarray(shares), *curves, *map(np.asarray, scalars))
 
@@ -210,13 +223,13 @@ def frontier(story: Story) -> None:
     import jaxexec as jx
     from jaxexec.report import Picture
 
-    problem = _one_order(story)
-    found = jx.efficient_frontier(problem, np.geomspace(1e-6, 1e-2, 21).astype(story.run.common.precision))
-    shares, volume = problem.shares, problem.market.step_volume
-    even = {"TWAP": shares / _STEPS + 0 * volume, "VWAP": shares * volume / volume.sum()}
+    problem = _one_order(story, story.risk_aversion)
+    gammas = story.risk_aversion * np.logspace(-_DECADES, _DECADES, 21)
+    found = jx.efficient_frontier(problem, gammas.astype(story.run.common.precision))
+    shares = problem.shares
     points = {
         name: (float(jx.variance(problem, trades)) ** 0.5, float(jx.expected_cost(problem, trades)))
-        for name, trades in even.items()
+        for name, trades in {"TWAP": jx.twap(problem), "VWAP": jx.vwap(problem)}.items()
     }
     risk, cost = np.sqrt(np.asarray(found.variance)), np.asarray(found.expected_cost)
     figure = presentation.frontier(risk, cost, f"Sale of {float(shares):,.0f} shares of {story.symbol}", points=points)
@@ -225,7 +238,7 @@ def frontier(story: Story) -> None:
     story.tell("Cost against risk", "Every point is optimal for its risk aversion.", every_other, Picture(figure))
 
 
-def _one_order(story: Story) -> Any:
+def _one_order(story: Story, risk_aversion: float) -> Any:
     """A sale of five percent of the day's volume of the most active stock, over the day."""
     import jaxexec as jx
 
@@ -234,7 +247,7 @@ def _one_order(story: Story) -> Any:
     grid = jx.TimeGrid.uniform(cast(1.0), _STEPS)
     curves = jx.Market(grid, volatility, volume, cast(day.permanent_impact))
     cost = jx.PowerLawCost(cast(day.eta), cast(day.phi), cast(day.psi))
-    return jx.Liquidation(cast(0.05 * day.volume.mean()), curves, cost, cast(_RISK_AVERSION))
+    return jx.Liquidation(cast(0.05 * day.volume.mean()), curves, cost, cast(risk_aversion))
 
 
 def sensitivity(story: Story) -> None:
@@ -244,7 +257,7 @@ def sensitivity(story: Story) -> None:
 
     import jaxexec as jx
 
-    problem = _one_order(story)
+    problem = _one_order(story, story.risk_aversion)
     names = ("volatility", "volume", "permanent impact", "η", "φ", "ψ", "risk aversion", "shares")
 
     def objective(log_factors: Any) -> Any:

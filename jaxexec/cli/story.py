@@ -27,6 +27,7 @@ class Story:
     truth: Any = None
     signed: Any = None
     panel: Any = None
+    risk_aversion: float = 0.0
     calibrations: dict[str, Any] = dataclasses.field(default_factory=dict)
     days: dict[str, Day] = dataclasses.field(default_factory=dict)
     sections: list[Any] = dataclasses.field(default_factory=list)

@@ -7,15 +7,33 @@
 are loaded when first used.
 """
 
-from jaxexec.tape import synthetic
-from jaxexec.tape.cleaning import Cleaned, clean
-from jaxexec.tape.errors import InputError
-from jaxexec.tape.ledger import Dropped, Ledger
-from jaxexec.tape.matching import match
-from jaxexec.tape.reading import detected_mapping, read
-from jaxexec.tape.schema import TICKS_PER_UNIT, ColumnMapping
-from jaxexec.tape.signed_tape import Segments, SignedTape
-from jaxexec.tape.signing import sign
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxexec.tape import synthetic
+    from jaxexec.tape.cleaning import Cleaned, clean
+    from jaxexec.tape.errors import InputError
+    from jaxexec.tape.ledger import Dropped, Ledger
+    from jaxexec.tape.matching import match
+    from jaxexec.tape.reading import detected_mapping, read
+    from jaxexec.tape.schema import TICKS_PER_UNIT, ColumnMapping
+    from jaxexec.tape.signed_tape import Segments, SignedTape
+    from jaxexec.tape.signing import sign
+
+_HOMES = {
+    "cleaning": ("Cleaned", "clean"),
+    "errors": ("InputError",),
+    "ledger": ("Dropped", "Ledger"),
+    "matching": ("match",),
+    "reading": ("detected_mapping", "read"),
+    "schema": ("TICKS_PER_UNIT", "ColumnMapping"),
+    "signed_tape": ("Segments", "SignedTape"),
+    "signing": ("sign",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "TICKS_PER_UNIT",
@@ -33,3 +51,13 @@ __all__ = [
     "sign",
     "synthetic",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "synthetic":
+        return importlib.import_module("jaxexec.tape.synthetic")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'jaxexec.tape' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"jaxexec.tape.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
