@@ -9,8 +9,8 @@ through `jaxexec.tape`.
 
 from jaxexec.impact.activity import Activity, activity
 from jaxexec.impact.estimates import COEFFICIENTS, ImpactEstimates, glosten_harris_arrays
+from jaxexec.impact.expected_sign import expected_sign
 from jaxexec.impact.panel import Panel, glosten_harris, summarise
-from jaxexec.impact.passes import expected_sign
 
 __all__ = [
     "COEFFICIENTS",

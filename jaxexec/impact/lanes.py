@@ -6,8 +6,8 @@ piece, with the few real trades before it that its lags reach (the halo), stands
         lane 0  1  2 …  255          time runs down, lanes run across: lag j of all lanes is one contiguous
     halo  ·  ·  ·  ·  ·  ·           slice, and 256 pieces advance together whatever stock they belong to
     0     ·  ·  ·  ·  ·  ·
-    ⋮     ·  ·  ·  ·  ·  ·           lanes of a chunk share their number of Newey–West lags, so that the
-    T−1   ·  ·  ·  ·  ·  ·           score that leaves a window is a contiguous slice as well
+    ⋮     ·  ·  ·  ·  ·  ·           lanes of a chunk differ by less than SPREAD Newey–West lags, so that the
+    T−1   ·  ·  ·  ·  ·  ·           scores that leave their windows lie in so many contiguous slices
 
 Chunks have one of few shapes, `LENGTHS` by `WIDTH`, so few programs are ever compiled, whatever the tape.
 """
@@ -20,6 +20,7 @@ import numpy as np
 
 LENGTHS = (64, 512)
 WIDTH = 256
+SPREAD = 4
 TILE = 32  # steps a loop body handles: in blocks of TILE x WIDTH the compiler neither recomputes nor leaves the cache
 
 
@@ -93,8 +94,8 @@ def cut(segments: Segments, lags: np.ndarray, order: int, trailing: bool) -> Lan
 
 
 def _chunks(choice: np.ndarray, lags: np.ndarray) -> list[tuple[slice, int]]:
-    """At most WIDTH lanes each, all of one length and one number of lags."""
-    edges = np.flatnonzero(np.diff(choice) | np.diff(lags)) + 1
+    """At most WIDTH lanes each, all of one length, with lags between two multiples of SPREAD."""
+    edges = np.flatnonzero(np.diff(choice) | np.diff(lags // SPREAD)) + 1
     bounds = [0, *edges.tolist(), len(choice)]
     # A tape without a single row still makes one empty chunk, so that its sums have their shapes.
     if not len(choice):
@@ -113,7 +114,7 @@ class Chunk(NamedTuple):
         flow: Signed size, (lanes, halo + length), int32 where that is lossless.
         change: Price change in ticks, the same shape.
         low, high, end: First step that is a row, one past the last, one past the last owned, (lanes,) int32.
-        lags: Newey–West lags, int32.
+        lags: Newey–West lags, (lanes,) int32.
     """
 
     flow: np.ndarray
@@ -143,7 +144,7 @@ class FlatTape:
         length = np.diff(offsets)
         trades = np.maximum(np.bincount(segments.stock, length, stocks), 1)
         totals = (_segment_sums(x, offsets) for x in (signed, segments.sign))
-        self.mean, self.sign_mean = (np.bincount(segments.stock, x, stocks) / trades for x in totals)
+        self.mean, self.sign_mean = (add_up(segments.stock, x, stocks) / trades for x in totals)
         step = np.arange(order)
         long = (length > order)[:, None]
         first = np.where(long, offsets[:-1, None] + step, 0)
@@ -162,14 +163,18 @@ class FlatTape:
     def chunk(self, lanes: Lanes, where: slice, length: int) -> Chunk:
         """The windows of some lanes; lanes that are missing to WIDTH own nothing."""
         missing = WIDTH - (where.stop - where.start)
-        first, low, high, end = (
-            np.pad(x[where], (0, missing)) for x in (lanes.first, lanes.low, lanes.high, lanes.owned + self.halo)
-        )
+        columns = (lanes.low, lanes.high, lanes.owned + self.halo, lanes.lags)
+        low, high, end, lags = (np.pad(x[where].astype(np.int32), (0, missing)) for x in columns)
+        first = np.pad(lanes.first[where], (0, missing))
         flow, change = (
             np.lib.stride_tricks.sliding_window_view(x, self.halo + length)[first] for x in (self.flow, self.change)
         )
-        lags = lanes.lags[where][:1].sum().astype(np.int32)
-        return Chunk(flow, change, *(x.astype(np.int32) for x in (low, high, end)), lags)
+        return Chunk(flow, change, low, high, end, lags)
+
+
+def add_up(stock: np.ndarray, values: np.ndarray, stocks: int) -> np.ndarray:
+    """Σ of the values of each stock, in their order; float64 also where there are none (`bincount` gives integers)."""
+    return np.bincount(stock, values, stocks).astype(np.float64)
 
 
 def _segment_sums(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:

@@ -116,8 +116,8 @@ class Panel:
         if len(self.symbols) <= _FEW:
             frame, title = self.table(), "Price impact"
         else:
-            frame, title = summarise(self), f"Price impact, {int(self.usable.sum()):,} stocks"
-            footer += " Cross-section winsorised at 1% and 99%."
+            frame, title = summarise(self).drop("unit"), f"Price impact, {int(self.usable.sum()):,} stocks"
+            footer += " Cross-section winsorised at 1% and 99%; fixed in currency, variable in currency per share."
         return Table(title, frame.columns, frame.rows(), footer)
 
     def plot(self, winsorise: tuple[float, float] | None = (0.01, 0.99)) -> Figure:

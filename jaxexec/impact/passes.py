@@ -13,9 +13,9 @@ from typing import Literal
 
 import equinox as eqx
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxexec.impact.expected_sign import expected_sign
 from jaxexec.numerics.moments import Fit, Moments, bartlett_windows, gram, least_squares, sum_time
 
 Form = Literal["difference", "level"]
@@ -78,18 +78,6 @@ class ScoreSums(eqx.Module):
     squares: Float[Array, " lanes"]
     neighbours: Float[Array, " lanes"]
     meat: Float[Array, "4 4 lanes"]
-
-
-def expected_sign(expected_flow: Float[Array, "..."], residual_std: Float[Array, "..."]) -> Float[Array, "..."]:
-    """E[D] = 1 − 2Φ(−E[DV]/σ_ε) = erf(E[DV]/(σ_ε √2)): the expected sign of normal order flow (Sadka 2006).
-
-    Φ is the normal distribution function (the thesis prints its density).
-
-    Args:
-        expected_flow: E[DV], shares.
-        residual_std: σ_ε, shares.
-    """
-    return lax.erf(expected_flow / (residual_std * 2**0.5))
 
 
 def _back(x: Float[Array, "time lanes"], start: int, lag: int) -> Float[Array, "steps lanes"]:

@@ -18,7 +18,7 @@ from jax import lax
 
 from jaxexec.impact import lanes, passes
 from jaxexec.impact.estimates import ImpactEstimates, conclude
-from jaxexec.impact.lanes import TILE, WIDTH, Chunk, FlatTape, Segments
+from jaxexec.impact.lanes import SPREAD, TILE, WIDTH, Chunk, FlatTape, Segments
 from jaxexec.impact.passes import Block, Covariance, Form, OrderFlow, ScoreSums
 from jaxexec.numerics.moments import Fit, Moments, least_squares, most_newey_west_lags
 
@@ -83,7 +83,7 @@ def _by_stock(flat: FlatTape, pieces: lanes.Lanes, program: Callable, coefficien
     def total(*sums):
         joined = np.concatenate(sums, -1)
         flattened = joined.reshape(math.prod(joined.shape[:-1]), joined.shape[-1])
-        added = [np.bincount(pieces.stock, row, stocks) for row in flattened]
+        added = [lanes.add_up(pieces.stock, row, stocks) for row in flattened]
         return np.stack(added).reshape(*joined.shape[:-1], stocks)
 
     return jax.tree.map(total, *parts)
@@ -102,7 +102,7 @@ def _flow_products(sums: np.ndarray, flat: FlatTape, stock: np.ndarray, rows: np
         for edge in (flat.head, flat.tail):
             x = edge[:, order - lag :]
             ends.append((x if distance is None else x * edge[:, order - lag - distance : order - distance]).sum(1))
-        return sums[0 if distance is None else distance + 1] + np.bincount(stock, ends[0] - ends[1], stocks)
+        return sums[0 if distance is None else distance + 1] + lanes.add_up(stock, ends[0] - ends[1], stocks)
 
     places = (*range(1, order + 1), 0)
     gram = np.empty((order + 2, order + 2, stocks))
@@ -165,6 +165,7 @@ def _pass_three(chunk: Chunk, fits, *, form: Form, covariance: Covariance, reach
     flow_fit, moments, fit = fits
     order = flow_fit.coefficients.shape[0]
     chunk = _time_first(chunk)
+    fewest = chunk.lags.max() // SPREAD * SPREAD
     # Scores are kept from reach + TILE steps before the first tile on, so that the oldest is always at hand.
     history = jnp.zeros((reach + TILE + chunk.flow.shape[0] - order, 4, WIDTH))
 
@@ -178,8 +179,13 @@ def _pass_three(chunk: Chunk, fits, *, form: Form, covariance: Covariance, reach
         if covariance == "hac":
             at, zero = start - order + reach + TILE, jnp.zeros_like(start)
             history = lax.dynamic_update_slice(history, scores, (at, zero, zero))
-            news = scores - lax.dynamic_slice(history, (at - chunk.lags - 1, zero, zero), scores.shape)
-            window, windows = lax.scan(lambda w, x: (w + x, w + x), window, news)
+            leaving = [
+                lax.dynamic_slice(history, (at - fewest - k - 1, zero, zero), scores.shape) for k in range(SPREAD)
+            ]
+            old = leaving[0]
+            for k in range(1, SPREAD):
+                old = jnp.where(chunk.lags[None, None] == fewest + k, leaving[k], old)
+            window, windows = lax.scan(lambda w, x: (w + x, w + x), window, scores - old)
             windows = jnp.where(owned[:, None], windows, 0)
         previous = jnp.concatenate([last[None], residual[:-1]])
         row, before = block.row[order:] & owned, block.row[order - 1 : -1]

@@ -32,11 +32,11 @@ class Moments(eqx.Module):
     """
 
     count: Float[Array, "*lanes"]
-    mean: Float[Array, "k *lanes"]
+    mean: Float[Array, "k ..."]
     comoment: Float[Array, "k k *lanes"]
 
     @staticmethod
-    def from_gram(gram: Float[Array, "k1 k1 *lanes"], shift: Float[Array, "k *lanes"] | None = None) -> "Moments":
+    def from_gram(gram: Float[Array, "k1 k1 *lanes"], shift: Float[Array, "k ..."] | None = None) -> "Moments":
         """Moments from the Gram matrix of (1, x_1 − shift_1, …, x_k − shift_k).
 
         The subtraction n·mean² is harmless only where `shift` is near the mean: choose it so. Gram matrices about
@@ -69,7 +69,7 @@ class Fit(eqx.Module):
         deficient: True where the regressors are not of full rank; the other fields are then finite placeholders.
     """
 
-    slopes: Float[Array, "k *lanes"]
+    slopes: Float[Array, "k ..."]
     intercept: Float[Array, "*lanes"]
     inverse: Float[Array, "k k *lanes"]
     residual_sum: Float[Array, "*lanes"]
@@ -78,8 +78,8 @@ class Fit(eqx.Module):
 
 
 def gram(
-    columns: Sequence[Float[Array, "time *lanes"]],
-    others: Sequence[Float[Array, "time *lanes"]] | None = None,
+    columns: Sequence[Float[Array, "time ..."]],
+    others: Sequence[Float[Array, "time ..."]] | None = None,
 ):
     """Σ_t a_i b_j over the first axis, (k, k, lanes), symmetric; `others` are the columns times a weight or mask.
 
@@ -91,7 +91,7 @@ def gram(
     return jnp.stack([jnp.stack([sums[min(i, j), max(i, j)] for j in range(k)]) for i in range(k)])
 
 
-def sum_time(x: Float[Array, "time *lanes"]) -> Float[Array, "*lanes"]:
+def sum_time(x: Float[Array, "time ..."]) -> Float[Array, "*lanes"]:
     """Sum over the first axis; in two stages where its length is a multiple of `BLOCKS`.
 
     That makes the chains of rounding shorter, and gives vectors to work on even for a single lane.
@@ -164,7 +164,7 @@ def _inverse_definite_jvp(primals, tangents):
     return (inverse, smallest), (-sandwich(inverse, tangents[0]), jnp.zeros_like(smallest))
 
 
-def times(matrix: Float[Array, "k k *lanes"], vector: Float[Array, "k *lanes"]) -> Float[Array, "k *lanes"]:
+def times(matrix: Float[Array, "k k *lanes"], vector: Float[Array, "k ..."]) -> Float[Array, "k ..."]:
     """Matrix times vector, batch last."""
     return (matrix * vector[None]).sum(1)
 
@@ -223,8 +223,8 @@ def _first_length(lags: int) -> int:
 
 
 def bartlett_windows(
-    scores: Float[Array, "time *lanes"], lags: Int[Array, "*lanes"], longest: int
-) -> Float[Array, "time *lanes"]:
+    scores: Float[Array, "time ..."], lags: Int[Array, "*lanes"], longest: int
+) -> Float[Array, "time ..."]:
     """W_t = Σ_{j=0}^{lags} s_{t−j} along the first axis, with its own number of lags in each lane.
 
     Σ_t W_t W_tᵀ / (lags + 1) is exactly Newey and West's estimator with Bartlett weights 1 − j/(lags + 1), provided
@@ -241,13 +241,13 @@ def bartlett_windows(
     return window
 
 
-def _delay(x: Float[Array, "time *lanes"], steps: int) -> Float[Array, "time *lanes"]:
+def _delay(x: Float[Array, "time ..."], steps: int) -> Float[Array, "time ..."]:
     if steps >= x.shape[0]:
         return jnp.zeros_like(x)
     return jnp.concatenate([jnp.zeros_like(x[:steps]), x[:-steps]])
 
 
-def _diagonal(matrix: Float[Array, "k k *lanes"]) -> Float[Array, "k *lanes"]:
+def _diagonal(matrix: Float[Array, "k k *lanes"]) -> Float[Array, "k ..."]:
     return jnp.stack([matrix[i, i] for i in range(matrix.shape[0])])
 
 

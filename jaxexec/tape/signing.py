@@ -65,8 +65,8 @@ def sign(
         quotes: the same for quotes; rule "tick" does without.
         rule: "lee-ready", "quote" (no tick test) or "tick" (no quotes).
         midpoint: what becomes of a trade at the midpoint: "tick", the tick test; "exclude", it is dropped;
-            "keep", it stays with sign 0. None is "tick" for Lee–Ready and "exclude" for the quote rule. To
-            exclude midpoint trades biases impact estimates, whose differences then skip trades.
+            "keep", it stays with sign 0. None is "tick" for Lee–Ready and "exclude" for the quote rule. The
+            documentation ("From trades to estimates") measures what each does to impact estimates.
         lag: a quote prevails if its time < trade time − lag; see `match`.
         max_quote_age: leave out trades whose prevailing quote is older than this; None sets no limit.
         trade_columns, quote_columns: mappings of columns; see `read`.

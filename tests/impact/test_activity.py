@@ -54,7 +54,7 @@ def test_by_hand():
 
 
 def test_without_quotes_bounce_is_taken_out():
-    """A price that bounces between bid and ask around a moving midpoint shows the midpoint's volatility, here half of the variance."""
+    """A price that bounces around a moving midpoint shows the midpoint's volatility, here half of the variance."""
     rng = np.random.default_rng(0)
     time = OPEN + np.sort(rng.integers(0, 6 * HOUR, 20_000))
     ticks = 100_000 + 100 * rng.choice([-1, 1], 20_000) + np.round(np.cumsum(rng.normal(0, 50, 20_000))).astype(int)

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import simulated_stocks as simulate
+from scipy.special import erf
+from scipy.stats import norm
 from statsmodels.stats.stattools import durbin_watson
 
 from jaxexec.impact import estimates, expected_sign, glosten_harris_arrays
@@ -65,6 +67,10 @@ def test_no_lags_is_white(stocks):
 def test_expected_sign_uses_the_distribution_function():
     """Erratum 7: the thesis prints the density."""
     np.testing.assert_allclose(expected_sign(jnp.asarray(150.0), jnp.asarray(300.0)), 0.382924922548, atol=5e-13)
+    flow = jnp.asarray(np.concatenate([[0.0], np.linspace(-3000, 3000, 4001)]))
+    np.testing.assert_allclose(expected_sign(flow, jnp.asarray(300.0)), erf(flow / 300 / 2**0.5), atol=2e-14)
+    slope = jax.vmap(jax.grad(expected_sign), (0, None))(flow, jnp.asarray(300.0))
+    np.testing.assert_allclose(slope, 2 * norm.pdf(flow / 300) / 300, rtol=1e-12)
 
 
 def test_noise_free_data_return_the_truth():
