@@ -47,8 +47,8 @@ def impact(story: Story) -> None:
     frame = story.panel.table()
     story.run.write_parquet("impact.parquet", frame)
     if story.truth is None:
-        cross_section = table_of(estimates.summarise(story.panel).to_dicts(), "Impact", story.panel.convention)
-        story.tell("Impact", "Glosten and Harris's four coefficients.", cross_section, story.panel.plot())
+        prose = "What a trade does to the price, at once and for good: Glosten and Harris's four coefficients."
+        story.tell("Impact", prose, story.panel.presentation(), story.panel.plot())
         return
     joined = _beside_truth(frame, story.truth)
     first = joined[0, "symbol"]

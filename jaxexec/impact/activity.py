@@ -25,6 +25,8 @@ class CleanedTape(Protocol):
     def trades(self) -> pl.DataFrame: ...
     @property
     def cleaned(self) -> pl.DataFrame: ...
+    @property
+    def hours(self) -> tuple[int, int] | None: ...
 
 
 @dataclass(frozen=True)
@@ -97,15 +99,16 @@ class Activity:
 
     def summary(self) -> str:
         """Text: a row a stock with its daily figures."""
-        return self._presentation().text()
+        return self.presentation().text()
 
     def __str__(self) -> str:
         return self.summary()
 
     def _repr_html_(self) -> str:
-        return self._presentation().html()
+        return self.presentation().html()
 
-    def _presentation(self) -> Any:
+    def presentation(self) -> Any:
+        """What `summary()` shows, as a `presentation.Table`."""
         from jaxexec.presentation import Table
 
         columns = ("symbol", "days", "shares a day", "volatility", "half-spread", "shares a trade")
@@ -159,8 +162,8 @@ def activity(
     Args:
         tape: A `jaxexec.tape.SignedTape`.
         bins: Bins a session.
-        session: Start and end, such as ("09:30", "13:00") or nanoseconds since local midnight; None is 09:30 to
-            16:00. Trades outside are not used.
+        session: Start and end, such as ("09:30", "13:00") or nanoseconds since local midnight; None is the session
+            that the tape was cleaned to, or 09:30 to 16:00 where it does not say. Trades outside are not used.
         samples_per_bin: Price samples a bin.
 
     Returns:
@@ -173,7 +176,7 @@ def activity(
 
     if bins < 1 or samples_per_bin < 1:
         raise ValueError(f"bins and samples_per_bin must be at least 1, got {bins} and {samples_per_bin}")
-    start, end = (time_of_day(t) for t in (REGULAR_SESSION if session is None else session))
+    start, end = (time_of_day(t) for t in (session or tape.hours or REGULAR_SESSION))
     if not 0 <= start < end:
         raise ValueError(f"session must be a pair of times of day, start < end, got {session!r}")
     edges = start + (end - start) * np.arange(bins + 1, dtype=np.int64) // bins

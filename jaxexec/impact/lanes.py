@@ -12,9 +12,10 @@ piece, with the few real trades before it that its lags reach (the halo), stands
 Chunks have one of few shapes, `LENGTHS` by `WIDTH`, so few programs are ever compiled, whatever the tape.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -27,12 +28,18 @@ TILE = 32  # steps a loop body handles: in blocks of TILE x WIDTH the compiler n
 class Segments(Protocol):
     """Signed trades of many stocks, one after the other, as `SignedTape.segments()` gives them."""
 
-    symbols: Any
-    stock: np.ndarray
-    offsets: np.ndarray
-    ticks: np.ndarray
-    size: np.ndarray
-    sign: np.ndarray
+    @property
+    def symbols(self) -> Sequence[str]: ...
+    @property
+    def stock(self) -> np.ndarray: ...
+    @property
+    def offsets(self) -> np.ndarray: ...
+    @property
+    def ticks(self) -> np.ndarray: ...
+    @property
+    def size(self) -> np.ndarray: ...
+    @property
+    def sign(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)

@@ -98,15 +98,16 @@ class Panel:
 
     def summary(self) -> str:
         """Text: the estimates of a few stocks, the cross-section of many."""
-        return self._presentation().text()
+        return self.presentation().text()
 
     def __str__(self) -> str:
         return self.summary()
 
     def _repr_html_(self) -> str:
-        return self._presentation().html()
+        return self.presentation().html()
 
-    def _presentation(self) -> Any:
+    def presentation(self) -> Any:
+        """What `summary()` shows, as a `presentation.Table`."""
         from jaxexec.presentation import Table
 
         failed = len(self.symbols) - int(self.usable.sum())

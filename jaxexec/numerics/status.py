@@ -58,7 +58,7 @@ _REMEDIES = {
     Status.NONFINITE_INTERNAL: "Numbers overflowed inside the solver: check the units of the inputs.",
     Status.INSUFFICIENT_DATA: "Too few observations for the number of parameters: use more data.",
     Status.RANK_DEFICIENT: "Regressors are constant or collinear: drop one, or use data that vary.",
-    Status.ILL_CONDITIONED: "The regressors are nearly collinear: read the estimates with their condition number.",
+    Status.ILL_CONDITIONED: "The regressors are nearly collinear: drop one, use data that vary more, or use float64.",
 }
 
 
