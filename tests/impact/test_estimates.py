@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import simulated_stocks as simulate
 from scipy.special import erf
 from scipy.stats import norm
 from statsmodels.stats.stattools import durbin_watson
 
 from jaxexec.impact import estimates, expected_sign, glosten_harris_arrays
 from jaxexec.numerics.status import Status
+from tests.impact import simulated_stocks as simulate
 
 LENGTHS = (60, 333, 512)
 VALUES = ("coefficients", "std_errors", "covariance", "t", "intercept", "r2", "order_flow", "order_flow_std")

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import polars as pl
 import pytest
-import simulated_stocks as simulate
-from test_estimates import pooled
 
 from jaxexec.impact import COEFFICIENTS, glosten_harris, glosten_harris_arrays, lanes, summarise, tape_estimates
 from jaxexec.numerics.status import Status
+from tests.impact import simulated_stocks as simulate
+from tests.impact.test_estimates import pooled
 
 LENGTHS = (60, 700, 333, 9, 2600, 64, 1500)
 
