@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from jaxexec.liquidation import Liquidation
-from jaxexec.numerics.arrays import as_float, check, sinh_ratio, unify
+from jaxexec.numerics.arrays import as_float, check, unify
 from jaxexec.numerics.status import Status, poison
 
 
@@ -120,9 +120,8 @@ def almgren_chriss(
     convex = convex & (rate * p["horizon"] ** 2 > -(jnp.pi**2) * (1 - 1e-12)) & (urgency * tau**2 > -4)
     rate = jnp.where(convex, rate, 0)
     times = tau * jnp.arange(steps + 1, dtype=tau.dtype)
-    inventory = p["shares"] * _remaining(rate, times, p["horizon"])
-    bump = _drift_bump(rate, jnp.where(convex, urgency, 0), times, p["horizon"])
-    inventory = inventory + p["drift"] / (2 * impact) * bump
+    remaining, bump = _paths(rate, jnp.where(convex, urgency, 0), times, p["horizon"])
+    inventory = p["shares"] * remaining + p["drift"] / (2 * impact) * bump
     return _record(p, times, inventory, tau, impact, rate, ~convex)
 
 
@@ -202,35 +201,41 @@ def _cosh(z: Array) -> Array:
     return total
 
 
-def _roots(c: Array, horizon: Array) -> tuple[Array, Array, Array]:
-    """Whether c is near zero, and √c and √−c made safe where they are not wanted."""
+def _paths(c: Array, urgency: Array, times: Array, horizon: Array) -> tuple[Array, Array]:
+    """sinh κ(T − t)/sinh κT and (1 − [sinh κ(T − t) + sinh κt]/sinh κT)/κ̃², at equally spaced `times`.
+
+    The second is 2 sinh(κ(T − t)/2) sinh(κt/2) / (κ̃² cosh(κT/2)). Times run from 0 to T, so that what is wanted at
+    T − t is what is known at t, read backwards.
+    """
     small = jnp.abs(c) * horizon**2 < _SMALL
-    up = jnp.sqrt(jnp.where(small | (c < 0), 1, c))
-    down = jnp.sqrt(jnp.where(small | (c > 0), 1, -c))
-    return small, up, down
+    safe = jnp.where(small, 1, urgency)
+    near = _polynomial(c, urgency, times, horizon)
+    up = _exponential(jnp.sqrt(jnp.where(small | (c < 0), 1, c)), safe, times)
+    root = jnp.sqrt(jnp.where(small | (c > 0), 1, -c))
+    down = _trigonometric(jnp.where(root * horizon < jnp.pi, root, 1 / horizon), safe, times)
+    remaining, bump = (jnp.where(small, n, jnp.where(c > 0, u, d)) for n, u, d in zip(near, up, down, strict=True))
+    return remaining, bump
 
 
-def _remaining(c: Array, times: Array, horizon: Array) -> Array:
-    """sinh κ(T − t)/sinh κT."""
+def _polynomial(c: Array, urgency: Array, times: Array, horizon: Array) -> tuple[Array, Array]:
     left = horizon - times
-    small, up, down = _roots(c, horizon)
-    near = left * _sinhc(c * left**2) / (horizon * _sinhc(c * horizon**2))
-    falling = sinh_ratio(up * left, jnp.broadcast_to(up * horizon, times.shape))
-    down = jnp.where(down * horizon < jnp.pi, down, 1 / horizon)
-    waving = jnp.sin(down * left) / jnp.sin(down * horizon)
-    return jnp.where(small, near, jnp.where(c > 0, falling, waving))
-
-
-def _drift_bump(c: Array, urgency: Array, times: Array, horizon: Array) -> Array:
-    """(1 − [sinh κ(T − t) + sinh κt]/sinh κT)/κ̃² = 2 sinh(κ(T − t)/2) sinh(κt/2) / (κ̃² cosh(κT/2))."""
-    left = horizon - times
-    small, up, down = _roots(c, horizon)
+    remaining = left * _sinhc(c * left**2) / (horizon * _sinhc(c * horizon**2))
     # κ²/κ̃² → 1 as both vanish; the ratio is taken where neither does.
     vanishing = jnp.abs(urgency) * horizon**2 < 1e-12
     ratio = jnp.where(vanishing, 1, c / jnp.where(vanishing, 1, urgency))
-    near = ratio * left * times / 2 * _sinhc(c * left**2 / 4) * _sinhc(c * times**2 / 4) / _cosh(c * horizon**2 / 4)
-    safe = jnp.where(small, 1, urgency)
-    falling = jnp.expm1(-up * left) * jnp.expm1(-up * times) / (1 + jnp.exp(-up * horizon)) / safe
-    down = jnp.where(down * horizon < jnp.pi, down, 1 / horizon)
-    waving = 2 * jnp.sin(down * left / 2) * jnp.sin(down * times / 2) / jnp.cos(down * horizon / 2) / -safe
-    return jnp.where(small, near, jnp.where(c > 0, falling, waving))
+    half = times / 2 * _sinhc(c * times**2 / 4)
+    return remaining, 2 * ratio * half[::-1] * half / _cosh(c * horizon**2 / 4)
+
+
+def _exponential(kappa: Array, urgency: Array, times: Array) -> tuple[Array, Array]:
+    """By m(t) = e^{−κt} − 1: sinh κ(T − t)/sinh κT = e^{−κt} m(T − t)(m(T − t) + 2) / (m(T)(m(T) + 2))."""
+    m = jnp.expm1(-kappa * times)
+    back, last = m[::-1], m[-1]
+    remaining = jnp.exp(-kappa * times) * back * (back + 2) / (last * (last + 2))
+    return remaining, back * m / (2 + last) / urgency
+
+
+def _trigonometric(theta: Array, urgency: Array, times: Array) -> tuple[Array, Array]:
+    sine, cosine = jnp.sin(theta * times / 2), jnp.cos(theta * times / 2)
+    remaining = sine[::-1] * cosine[::-1] / (sine[-1] * cosine[-1])
+    return remaining, -2 * sine[::-1] * sine / cosine[-1] / urgency

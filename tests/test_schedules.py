@@ -84,6 +84,10 @@ def test_large_urgency_does_not_overflow():
     schedule = closed(10.0, 0.02, 50)
     assert np.all(np.isfinite(np.asarray(schedule.inventory)))
     assert float(schedule.inventory[1]) < 0.01 * X
+    tail = np.asarray(closed(10.0, 0.0, 50).inventory)
+    kappa = float(closed(10.0, 0.0, 50).kappa)
+    np.testing.assert_allclose(tail[1:-2] / tail[:-3], np.exp(-kappa * T / 50), rtol=1e-9)
+    assert 0 < tail[-2] < 1e-60
 
 
 def test_too_negative_is_not_convex():

@@ -80,18 +80,3 @@ def safe_power(x: Float[Array, "..."], exponent: Float[Array, "..."]) -> Float[A
     positive = x > 0
     inside = jnp.where(positive, x, 1)
     return jnp.where(positive, jnp.exp(exponent * jnp.log(inside)), 0)
-
-
-def sinh_ratio(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
-    """sinh(a)/sinh(b) for 0 <= a <= b, without overflow, and a/b in the limit b -> 0.
-
-    Both exponentials are scaled by exp(-b): sinh(a)/sinh(b) = e^{a-b} (1 - e^{-2a})/(1 - e^{-2b}).
-    """
-    tiny = b < 1e-4 if b.dtype == jnp.float64 else b < 1e-2
-    b_safe = jnp.where(tiny, 1, b)
-    ratio = jnp.exp(a - b_safe) * jnp.expm1(-2 * a) / jnp.expm1(-2 * b_safe)
-    # Series to fourth order: sinh(z)/z = 1 + z²/6 + z⁴/120.
-    b_nonzero = jnp.where(b > 0, b, 1)
-    linear = jnp.where(b > 0, a / b_nonzero, 0)
-    series = linear * (1 + (a**2) / 6 + a**4 / 120) / (1 + (b**2) / 6 + b**4 / 120)
-    return jnp.where(tiny, series, ratio)

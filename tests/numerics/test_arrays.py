@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxexec.numerics.arrays import as_float, safe_power, sinh_ratio, unify
+from jaxexec.numerics.arrays import as_float, safe_power, unify
 from jaxexec.numerics.status import Status, poison, replace_where
 from jaxexec.numerics.tridiagonal import ladder_response, solve_ladder
 
@@ -18,15 +18,6 @@ def test_safe_power(exponent):
     assert all(np.isfinite(np.asarray(s)).all() for s in slope)
     np.testing.assert_allclose(slope[0][2:], exponent * np.asarray(x[2:]) ** (exponent - 1), rtol=1e-12)
     assert safe_power(jnp.asarray(-1.0), jnp.asarray(exponent)) == 0
-
-
-def test_sinh_ratio():
-    a, b = jnp.asarray([0.3, 3.0, 800.0, 1e-9, 0.0]), jnp.asarray([1.0, 5.0, 1000.0, 2e-9, 0.0])
-    expected = [np.sinh(0.3) / np.sinh(1.0), np.sinh(3.0) / np.sinh(5.0), np.exp(-200.0), 0.5, 0.0]
-    np.testing.assert_allclose(sinh_ratio(a, b), expected, rtol=1e-12)
-    np.testing.assert_allclose(
-        sinh_ratio(jnp.asarray([0.05]), jnp.asarray([0.099999e-0])), np.sinh(0.05) / np.sinh(0.099999), rtol=1e-13
-    )
 
 
 def test_poison_spreads_only_where_asked():
