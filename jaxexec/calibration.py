@@ -65,12 +65,14 @@ class Calibration:
         market: curves through the day; the session has length 1.
         cost: the execution cost.
         provenance: one entry a number.
+        session: local hours that the market's day stands for, such as "09:30:00-16:00:00"; empty where not known.
     """
 
     symbol: str
     market: Market
     cost: ExecutionCost
     provenance: tuple[Provenance, ...]
+    session: str = ""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -98,7 +100,7 @@ class Calibration:
             "market": {name: getattr(market, name) for name in names},
             "cost": {"kind": _KINDS[type(self.cost)], **_parameters(self.cost)},
         }
-        lines = [f"schema = {_SCHEMA}", f"symbol = {_toml(self.symbol)}"]
+        lines = [f"schema = {_SCHEMA}", f"symbol = {_toml(self.symbol)}", f"session = {_toml(self.session)}"]
         for title, entries in sections.items():
             lines += ["", f"[{title}]", *(f"{name} = {_toml(value)}" for name, value in entries.items())]
         for entry in self.provenance:
@@ -118,11 +120,12 @@ class Calibration:
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise ValueError(f"not a market file: {error}") from error
         known = {"schema", "symbol", "grid", "market", "cost"}
-        _check_keys("the market file", document, required=known, optional={"provenance"})
+        _check_keys("the market file", document, required=known, optional={"provenance", "session"})
         if document["schema"] != _SCHEMA:
             raise ValueError(f"schema must be {_SCHEMA}, got {document['schema']!r}: written by another version?")
-        if not isinstance(document["symbol"], str):
-            raise ValueError(f"symbol must be text, got {document['symbol']!r}")
+        for name in ("symbol", "session"):
+            if not isinstance(document.get(name, ""), str):
+                raise ValueError(f"{name} must be text, got {document[name]!r}")
         _check_keys("[grid]", document["grid"], required={"times"})
         times = _numbers("grid.times", document["grid"]["times"])
         entries = document["market"]
@@ -133,7 +136,7 @@ class Calibration:
         for index, entry in enumerate(document.get("provenance", ())):
             _check_keys(f"provenance[{index}]", entry, required=fields)
         provenance = tuple(Provenance(**entry) for entry in document.get("provenance", ()))
-        return cls(document["symbol"], market, _cost(document["cost"]), provenance)
+        return cls(document["symbol"], market, _cost(document["cost"]), provenance, document.get("session", ""))
 
 
 def calibrate(
@@ -192,7 +195,14 @@ def calibrate(
     step_volume = float(np.mean(volume)) / len(volume)
     cost, temporary = _temporary(estimates, daily, step_volume, psi, eta, phi, eta_from)
     market = Market(TimeGrid.uniform(1.0, len(volume)), volatility, volume, permanent_impact=kappa)
-    return Calibration(symbol, market, cost, (*curves, sizes, spread, permanent, *temporary))
+    provenance = (*curves, sizes, spread, permanent, *temporary)
+    return Calibration(symbol, market, cost, provenance, _session(activity.bin_edges))
+
+
+def _session(bin_edges: np.ndarray) -> str:
+    """First and last edge as clock times."""
+    ends = (int(edge) // 1_000_000_000 for edge in (bin_edges[0], bin_edges[-1]))
+    return "-".join(f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}" for s in ends)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -172,6 +172,12 @@ class Schedule(eqx.Module):
             }
         )
 
+    def to_pandas(self):
+        """`to_polars()` as a pandas DataFrame."""
+        import pandas
+
+        return pandas.DataFrame(self.to_polars().to_dict(as_series=False))
+
     def _host(self, what: str) -> Any:
         if not is_concrete(self.trades) or self.trades.ndim != 1:
             raise ValueError(

@@ -1,11 +1,13 @@
 """What the market is while an order works: a grid of times and piecewise-constant curves on its steps."""
 
+import functools
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxexec.numerics.arrays import as_float, check, is_concrete, unify
 
@@ -150,14 +152,21 @@ class Market(eqx.Module):
         mean = share / grid.durations[:, None]
         squared = mean @ jnp.broadcast_to(self.volatility**2, old)
         moving = squared > 0
+        volatility = jnp.where(moving, jnp.sqrt(jnp.where(moving, squared, 1)), 0)
+        # What averaging would hide from a solver must not pass: it shows as NaN, and NaN as a status.
+        sound = self._is_sound() & _is_within(self.grid, ends)
         return Market(
             grid,
-            volatility=jnp.where(moving, jnp.sqrt(jnp.where(moving, squared, 1)), 0),
+            volatility=volatility if is_concrete(sound) else jnp.where(sound, volatility, jnp.nan),
             volume=mean @ jnp.broadcast_to(self.volume, old),
             permanent_impact=self.permanent_impact,
             drift=mean @ jnp.broadcast_to(self.drift, old),
             gap_variance=share @ (jnp.broadcast_to(self.gap_variance, old) / self.grid.durations),
         )
+
+    def _is_sound(self) -> Bool[Array, ""]:
+        curves = (self.volatility, self.volume, self.gap_variance)
+        return functools.reduce(jnp.logical_and, [jnp.all(curve >= 0) for curve in curves])
 
     @property
     def step_volume(self) -> Float[Array, " steps"]:
@@ -183,13 +192,17 @@ def _check_increasing(times: np.ndarray) -> None:
 
 
 def _check_within(grid: TimeGrid, ends: dict[str, Array]) -> None:
-    if not (is_concrete(grid.times) and all(is_concrete(v) for v in ends.values())):
-        return
-    first, last = float(grid.times[0]), float(grid.times[-1])
+    within = _is_within(grid, ends)
+    if is_concrete(within) and not bool(within):
+        start, end, first, last = (float(v) for v in (ends["start"], ends["end"], grid.times[0], grid.times[-1]))
+        raise ValueError(f"start and end must lie within the grid, [{first}, {last}], got {start} and {end}")
+
+
+def _is_within(grid: TimeGrid, ends: dict[str, Array]) -> Bool[Array, ""]:
+    first, last = grid.times[0], grid.times[-1]
     slack = 1e-6 * (last - first)
-    for name, value in ends.items():
-        if not first - slack <= float(value) <= last + slack:
-            raise ValueError(f"{name} must lie within the grid, [{first}, {last}], got {float(value)}")
+    start, end = (ends[name].astype(first.dtype) for name in ("start", "end"))
+    return (start >= first - slack) & (end <= last + slack) & (end > start)
 
 
 def _overlap(new: Float[Array, " new_nodes"], old: Float[Array, " old_nodes"]) -> Float[Array, "new_steps old_steps"]:

@@ -1,5 +1,7 @@
 """Benchmarks and closed forms. They call no solver, and no solver calls them: the one checks the other."""
 
+import functools
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -46,7 +48,8 @@ class AlmgrenChriss(eqx.Module):
         kappa: κ, per day; of their urgency. Zero for λ ≤ 0.
         time_constant: 1/κ, days (the paper calls it half-life); infinite at κ = 0.
         half_life: ln 2 / κ, days.
-        status: OK, or NONCONVEX where η̃ ≤ 0 or λ is so negative that no minimum exists.
+        status: OK; NONFINITE_INPUT where a traced parameter is not finite or has the wrong sign; NONCONVEX where η̃ ≤ 0
+            or λ is so negative that no minimum exists.
     """
 
     times: Float[Array, " nodes"]
@@ -118,14 +121,24 @@ def almgren_chriss(
     urgency = p["variance_weight"] * p["volatility"] ** 2 / impact
     rate = _kappa_squared(urgency * tau**2) / tau**2
     convex = convex & (rate * p["horizon"] ** 2 > -(jnp.pi**2) * (1 - 1e-12)) & (urgency * tau**2 > -4)
-    rate = jnp.where(convex, rate, 0)
+    valid = _is_valid(p)
+    rate = jnp.where(convex & valid, rate, 0)
     times = tau * jnp.arange(steps + 1, dtype=tau.dtype)
     remaining, bump = _paths(rate, jnp.where(convex, urgency, 0), times, p["horizon"])
     inventory = p["shares"] * remaining + p["drift"] / (2 * impact) * bump
-    return _record(p, times, inventory, tau, impact, rate, ~convex)
+    refusal = jnp.where(convex, Status.OK, Status.NONCONVEX)
+    return _record(p, times, inventory, tau, impact, rate, jnp.where(valid, refusal, Status.NONFINITE_INPUT))
 
 
-def _record(p: dict[str, Array], times: Array, inventory: Array, tau: Array, impact: Array, rate: Array, failed: Array):
+def _is_valid(p: dict[str, Array]) -> Array:
+    """Whether traced parameters are finite and of the signs that concrete ones must have."""
+    finite = functools.reduce(jnp.logical_and, [jnp.isfinite(v) for v in p.values()])
+    signs = (p["horizon"] > 0) & (p["volatility"] >= 0) & (p["permanent_impact"] >= 0) & (p["half_spread"] >= 0)
+    return finite & signs
+
+
+def _record(p: dict[str, Array], times: Array, inventory: Array, tau: Array, impact: Array, rate: Array, status: Array):
+    failed = status != Status.OK
     # Both ends are given, not computed.
     inventory = jnp.concatenate([p["shares"][None], inventory[1:-1], jnp.zeros_like(inventory[:1])])
     trades = inventory[:-1] - inventory[1:]
@@ -149,7 +162,7 @@ def _record(p: dict[str, Array], times: Array, inventory: Array, tau: Array, imp
         kappa=poison(kappa, failed),
         time_constant=jnp.where(failed, jnp.nan, constant),
         half_life=jnp.where(failed, jnp.nan, jnp.log(2) * constant),
-        status=jnp.where(failed, Status.NONCONVEX, Status.OK).astype(jnp.int32),
+        status=status.astype(jnp.int32),
     )
 
 
@@ -169,6 +182,7 @@ def _parameters(**values: ArrayLike) -> dict[str, Array]:
 # All below are smooth functions of c = κ², whatever its sign: series near zero keep value and derivatives exact
 # where √c has none.
 _SMALL = 0.2
+_TERMS = 14
 
 
 def _kappa_squared(u: Array) -> Array:
@@ -186,17 +200,17 @@ def _kappa_squared(u: Array) -> Array:
 
 
 def _sinhc(z: Array) -> Array:
-    """sinh(√z)/√z for small |z|, by its series Σ zⁿ/(2n+1)!."""
+    """sinh(√z)/√z = Σ zⁿ/(2n+1)!, to rounding for −π² < z < 1: sin(√−z)/√−z on the negative side."""
     total = jnp.ones_like(z)
-    for n in range(9, 0, -1):
+    for n in range(_TERMS, 0, -1):
         total = 1 + total * z / (2 * n * (2 * n + 1))
     return total
 
 
 def _cosh(z: Array) -> Array:
-    """cosh √z for small |z|, by its series Σ zⁿ/(2n)!."""
+    """cosh √z = Σ zⁿ/(2n)!, to rounding for −π²/4 < z < 1."""
     total = jnp.ones_like(z)
-    for n in range(9, 0, -1):
+    for n in range(_TERMS, 0, -1):
         total = 1 + total * z / (2 * n * (2 * n - 1))
     return total
 
@@ -207,17 +221,14 @@ def _paths(c: Array, urgency: Array, times: Array, horizon: Array) -> tuple[Arra
     The second is 2 sinh(κ(T − t)/2) sinh(κt/2) / (κ̃² cosh(κT/2)). Times run from 0 to T, so that what is wanted at
     T − t is what is known at t, read backwards.
     """
-    small = jnp.abs(c) * horizon**2 < _SMALL
-    safe = jnp.where(small, 1, urgency)
+    series = c * horizon**2 < _SMALL
     near = _polynomial(c, urgency, times, horizon)
-    up = _exponential(jnp.sqrt(jnp.where(small | (c < 0), 1, c)), safe, times)
-    root = jnp.sqrt(jnp.where(small | (c > 0), 1, -c))
-    down = _trigonometric(jnp.where(root * horizon < jnp.pi, root, 1 / horizon), safe, times)
-    remaining, bump = (jnp.where(small, n, jnp.where(c > 0, u, d)) for n, u, d in zip(near, up, down, strict=True))
-    return remaining, bump
+    far = _exponential(jnp.sqrt(jnp.where(series, 1, c)), jnp.where(series, 1, urgency), times)
+    return jnp.where(series, near[0], far[0]), jnp.where(series, near[1], far[1])
 
 
 def _polynomial(c: Array, urgency: Array, times: Array, horizon: Array) -> tuple[Array, Array]:
+    """By power series in c, which hold for every c < 0 that has a minimum (κT < π in the trigonometric branch)."""
     left = horizon - times
     remaining = left * _sinhc(c * left**2) / (horizon * _sinhc(c * horizon**2))
     # κ²/κ̃² → 1 as both vanish; the ratio is taken where neither does.
@@ -233,9 +244,3 @@ def _exponential(kappa: Array, urgency: Array, times: Array) -> tuple[Array, Arr
     back, last = m[::-1], m[-1]
     remaining = jnp.exp(-kappa * times) * back * (back + 2) / (last * (last + 2))
     return remaining, back * m / (2 + last) / urgency
-
-
-def _trigonometric(theta: Array, urgency: Array, times: Array) -> tuple[Array, Array]:
-    sine, cosine = jnp.sin(theta * times / 2), jnp.cos(theta * times / 2)
-    remaining = sine[::-1] * cosine[::-1] / (sine[-1] * cosine[-1])
-    return remaining, -2 * sine[::-1] * sine / cosine[-1] / urgency

@@ -205,3 +205,9 @@ def test_bad_files_are_refused(change, message):
 
 def test_calibration_is_in_the_precision_of_the_process():
     assert jx.calibrate(panel(), activity()).market.volume.dtype == jnp.float64
+
+
+def test_the_session_is_kept():
+    c = jx.calibrate(panel(), activity())
+    assert c.session == "09:30:00-16:00:00"
+    assert jx.Calibration.from_toml(c.to_toml()).session == c.session

@@ -134,3 +134,17 @@ def test_window_refuses(start, end):
     market = jx.Market(jx.TimeGrid.uniform(1.0, 6), 0.6, 4e6)
     with pytest.raises(ValueError, match=r"start|end"):
         market.window(start, end, 4)
+
+
+@pytest.mark.parametrize(
+    ("volatility", "volume", "end"),
+    [(-0.6, 4e6, 1.0), (0.6, np.where(np.arange(6) == 2, -4e6, 4e6), 1.0), (0.6, 4e6, 1.9), (0.6, 4e6, -1.0)],
+)
+def test_a_window_does_not_hide_traced_faults(volatility, volume, end):
+    @jax.jit
+    def status(volatility, volume, end):
+        market = jx.Market(jx.TimeGrid.uniform(1.0, 6), volatility, volume).window(0.0, end, 3)
+        return jx.solve(jx.Liquidation(1e4, market, jx.PowerLawCost(0.1, 0.6), 1e-6)).status
+
+    assert status(0.6, np.full(6, 4e6), 1.0) == jx.Status.OK
+    assert status(volatility, np.broadcast_to(volume, 6).astype(float), end) == jx.Status.NONFINITE_INPUT

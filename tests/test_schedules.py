@@ -120,3 +120,29 @@ def test_under_vmap_and_float32():
 def test_refuses(changes, message):
     with pytest.raises(ValueError, match=message):
         closed(1e-6, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("shares", np.nan),
+        ("shares", np.inf),
+        ("horizon", -5.0),
+        ("horizon", np.nan),
+        ("volatility", -0.95),
+        ("variance_weight", np.nan),
+    ],
+)
+def test_traced_faults_are_a_status(name, value):
+    @jax.jit
+    def solve(shares, horizon, volatility, variance_weight):
+        return jx.almgren_chriss(
+            shares, horizon, 5, volatility=volatility, temporary_impact=ETA, variance_weight=variance_weight
+        )
+
+    good = {"shares": X, "horizon": T, "volatility": SIGMA, "variance_weight": 1e-6}
+    assert solve(**good).status == jx.Status.OK
+    failed = solve(**(good | {name: value}))
+    assert failed.status == jx.Status.NONFINITE_INPUT
+    assert np.all(np.isnan(np.asarray(failed.inventory)))
+    assert np.isnan(float(failed.objective))

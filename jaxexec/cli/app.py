@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import tomllib
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
@@ -14,6 +15,7 @@ import cyclopts.config
 from jaxexec._version import __version__
 from jaxexec.presentation.cells import visible
 from jaxexec.storage import FileError, read_text
+from jaxexec.tape.errors import TapeWarning
 
 OK, FAILURE, WRONG_USE, SOME_ROWS_FAILED = 0, 1, 2, 3
 
@@ -48,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         _never_fail_on_a_character(stream)
     try:
-        with _termination_raises():
+        with _termination_raises(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", TapeWarning)  # what it says stands under the ledger
             return _dispatch(words)
     except KeyboardInterrupt:
         return _say("interrupted", 130)

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from jaxexec.cli import chapters
 from jaxexec.cli.app import OK
@@ -27,7 +29,7 @@ def demo(
     *,
     trades: Path | None = None,
     quotes: Path | None = None,
-    exchange: str | None = None,
+    exchange: Annotated[str | None, Parameter(name=["--exchange", "--quote-exchange"])] = None,
     midpoint: str | None = None,
     session: str = "auto",
     stocks: int = 40,

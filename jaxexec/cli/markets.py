@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from cyclopts import Parameter
 
+from jaxexec.cli.session import Session
 from jaxexec.storage import FileError, read_text
 
 if TYPE_CHECKING:
@@ -87,6 +89,27 @@ def read_markets(paths: Sequence[Path]) -> dict[str, Day]:
     return markets
 
 
+def session_of(files: Sequence[Path], asked: str | None) -> str:
+    """The hours of the trading day: as asked, or as the market files say.
+
+    Raises:
+        FileError: A file's hours are not those that were asked for, or not those of another file.
+    """
+    session = asked
+    for path in files:
+        try:
+            written = tomllib.loads(read_text(path, _MAX_MARKET_BYTES)).get("session")
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise FileError(path, f"not TOML ({error})", "Write it again with `jaxexec calibrate`.") from error
+        if not isinstance(written, str) or not written:
+            continue
+        if session is None:
+            session = written
+        if Session.parse(written, None) != Session.parse(session, None):
+            raise FileError(path, f"its day is {written[:40]}, not {session[:40]}", "Use markets of one session.")
+    return session or "09:30-16:00"
+
+
 def market_files(paths: Sequence[Path]) -> list[Path]:
     """The files that paths stand for, in the order of their names within a folder."""
     found = []
@@ -157,6 +180,20 @@ def market_for(symbol: str, order: "Order", markets: Mapping[str, Day], assumed:
             ways = ", ".join(filter(None, (f"--{name}", column)))
             raise ValueError(f"no {name}: give {ways} or a market file for {symbol[:40]!r} (--market)")
     return day
+
+
+def check_assumed(assumed: Assumed) -> None:
+    """Refuse options that no market can have.
+
+    Raises:
+        ValueError: A number is not finite or has the wrong sign; the option is named.
+    """
+    for name, value in vars(assumed).items():
+        if value is None:
+            continue
+        lowest = value > 0 if name in ("volume", "eta", "phi") else value >= 0
+        if not (math.isfinite(value) and lowest):
+            raise ValueError(f"--{name.replace('_', '-')} must be finite and positive (or 0 where it may), got {value}")
 
 
 def _flat(assumed: Assumed) -> Day:

@@ -39,7 +39,7 @@ def solve(
     market: MarketFiles = (),
     risk_aversion: float = 1e-6,
     steps: int = 78,
-    session: str = "09:30-16:00",
+    session: str | None = None,
     timezone: str | None = None,
     assumed: Assumed = markets.DEFAULT,
     common: Common = DEFAULT,
@@ -52,10 +52,13 @@ def solve(
         market: Market files, or folders of them, that `jaxexec calibrate` wrote.
         risk_aversion: Gamma in cost + gamma/2 variance, per currency.
         steps: Steps of each schedule.
-        session: Hours of the trading day.
+        session: Hours of the trading day; those of the market files, or 09:30-16:00 where they do not say.
         timezone: The exchange's time zone, where times carry one.
     """
     _check(risk_aversion, steps)
+    markets.check_assumed(assumed)
+    files = markets.market_files(market)
+    session = markets.session_of(files, session)
     hours = Session.parse(session, timezone)
     read = read_orders(orders, hours)
     if len(read.rows) * steps > _MAX_ROWS:
@@ -67,7 +70,6 @@ def solve(
         return plan("solve", common, {"orders": len(read.rows), "rows": len(read.rows) * steps, "chunks": chunks})
     settings = {"risk_aversion": risk_aversion, "steps": steps, "session": session, "timezone": timezone}
     settings |= {"assumed": dataclasses.asdict(assumed), "precision": common.precision}
-    files = markets.market_files(market)
     with open_run("solve", common, settings, [orders, *files]) as run:
         run.note("columns: " + ", ".join(f"{name} = {column}" for name, column in read.mapping.items()))
         run.start_jax()

@@ -130,7 +130,7 @@ def check_options(form: str, covariance: str, lags, order: int) -> None:
         raise ValueError(f"form must be one of {get_args(Form)}, got {form!r}")
     if covariance not in get_args(Covariance):
         raise ValueError(f"covariance must be one of {get_args(Covariance)}, got {covariance!r}")
-    whole = isinstance(lags, int) and not isinstance(lags, bool) and lags >= 0
+    whole = isinstance(lags, int | np.integer) and not isinstance(lags, bool) and lags >= 0
     if not (whole or lags is None or lags == "newey-west-fixed"):
         raise ValueError(f"lags must be 'newey-west-fixed' or a whole number that is not negative, got {lags!r}")
     if not isinstance(order, int) or order < 1:

@@ -176,7 +176,7 @@ def glosten_harris(
     wrong = np.flatnonzero(np.asarray(segments.size) <= 0)
     if wrong.size:
         raise ValueError(f"size[{wrong[0]}] must be positive, got {segments.size[wrong[0]]}")
-    fixed = lags if isinstance(lags, int) else None
+    fixed = None if isinstance(lags, str) else int(lags)
     estimates = estimate_tape(segments, form=form, covariance=covariance, lags=fixed, order=order)
     return Panel(tuple(segments.symbols), estimates, estimator, lags)
 

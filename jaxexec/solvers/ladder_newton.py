@@ -87,7 +87,7 @@ def _guarded_newton(program: Program, cost: ScaledCost, gap_tolerance: float, ma
         cost.curve_point(rates, jnp.zeros_like(rates), every),
         jnp.zeros_like(program.weight),
         jnp.zeros_like(rates),
-        jnp.asarray(jnp.inf, rates.dtype),
+        jnp.where(program.idle, 0, jnp.inf).astype(rates.dtype),
         jnp.asarray(0, jnp.int32),
     )
 

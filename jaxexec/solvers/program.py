@@ -35,6 +35,11 @@ class Program(eqx.Module):
     monotone: Bool[Array, ""]
 
     @property
+    def idle(self) -> Bool[Array, ""]:
+        """Nothing to sell and nothing to gain: q = 0, y = 0 is the answer."""
+        return (self.first == 0) & (self.last == 0) & jnp.all(self.charge == 0)
+
+    @property
     def span(self) -> Float[Array, ""]:
         """q_0 − q_N, shares to sell."""
         return self.first - self.last
@@ -140,9 +145,10 @@ def _units(program: Program) -> Units:
     reach = jnp.max(jnp.abs(program.cost.optimal_rate(jnp.broadcast_to(push, program.volume.shape)))) * volume
     shares = jnp.maximum(jnp.maximum(jnp.abs(program.first), jnp.abs(program.last)), jnp.minimum(hold, reach))
     shares = jnp.where(shares > 0, shares, 1)
+    volume = jnp.where(volume > 0, volume, 1)
     rates = jnp.broadcast_to(shares / volume, program.volume.shape)
     marginal = jnp.sum(program.volume * program.cost.marginal(rates)) / volume
-    return Units(shares, volume, marginal)
+    return Units(shares, volume, jnp.where(marginal > 0, marginal, 1))
 
 
 class Certificate(eqx.Module):

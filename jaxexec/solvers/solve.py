@@ -1,6 +1,7 @@
 """`solve`: one problem in, one certified schedule out. Failure tiers and derivatives are joined here."""
 
 import functools
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -29,7 +30,13 @@ _GAP_OK = {"float64": 1e-8, "float32": 1e-5}
 _GAP_INACCURATE = {"float64": 1e-5, "float32": 1e-3}
 
 
-def solve(problem: Liquidation, solver: LadderNewton | None = None, *, throw: bool = False) -> Schedule:
+def solve(
+    problem: Liquidation,
+    solver: LadderNewton | None = None,
+    *,
+    throw: bool = False,
+    on_failure: Literal["nan", "best"] = "nan",
+) -> Schedule:
     """The schedule of least E + (γ/2) Var, with a proof of how close to least it is.
 
     Works under `jit`, `vmap`, `grad`, `jacfwd` and `jacrev`, and keeps the dtype of the problem. Derivatives are those
@@ -40,12 +47,14 @@ def solve(problem: Liquidation, solver: LadderNewton | None = None, *, throw: bo
         problem: the order, its market, cost and risk aversion.
         solver: the method; None means `LadderNewton()`.
         throw: raise on failure instead of returning a status. Concrete problems only.
+        on_failure: "nan", or "best" for the best iterate where the solver did not converge; the status stays. Problems
+            that were refused (not finite, not convex, infeasible) have no iterate and are NaN in either case.
 
     Returns:
         The schedule. Where `status` is not usable (see `Status`) its values are NaN.
 
     Raises:
-        ValueError: `throw` with a traced problem, or a problem that is not a `Liquidation`.
+        ValueError: `throw` with a traced problem, a problem that is not a `Liquidation`, or another `on_failure`.
         RuntimeError: `throw` and a failed status; the message names cause and remedy.
 
     Source: Guéant, The Financial Mathematics of Market Liquidity (2016), ch. 3, for the system; the certificate is its
@@ -53,14 +62,16 @@ def solve(problem: Liquidation, solver: LadderNewton | None = None, *, throw: bo
     """
     if not isinstance(problem, Liquidation):
         raise ValueError(f"problem must be a jaxexec.Liquidation, got {type(problem).__name__}")
-    schedule = _solve(problem, LadderNewton() if solver is None else solver)
+    if on_failure not in ("nan", "best"):
+        raise ValueError(f"on_failure must be 'nan' or 'best', got {on_failure!r}")
+    schedule = _solve(problem, LadderNewton() if solver is None else solver, on_failure == "best")
     if throw:
         _raise_on_failure(schedule)
     return schedule
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _solve(problem: Liquidation, solver: LadderNewton) -> Schedule:
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _solve(problem: Liquidation, solver: LadderNewton, keep_best: bool) -> Schedule:
     refusal = _refusal(problem)
     refused = refusal != Status.OK
     problem = _harmless_where(refused, problem)
@@ -69,16 +80,16 @@ def _solve(problem: Liquidation, solver: LadderNewton) -> Schedule:
     iterate = solver.iterate(scaled, scaled_cost)
     fixed_q, fixed_y = lax.stop_gradient((iterate.inventory * units.shares, iterate.marginal * units.marginal))
     finite = jnp.all(jnp.isfinite(fixed_q)) & jnp.all(jnp.isfinite(fixed_y))
-    idle = (problem.shares == 0) & (problem.target == 0) & jnp.all(problem.market.drift == 0)
-    rest = ~finite | idle
-    fixed_q, fixed_y = jnp.where(rest, 0, fixed_q), jnp.where(rest, 0, fixed_y)
+    fixed_q, fixed_y = jnp.where(finite, fixed_q, 0), jnp.where(finite, fixed_y, 0)
     # A one-sided order stays between its ends; rounding in a finished tail (φ > 1) need not.
     ends = jnp.minimum(program.first, program.last), jnp.maximum(program.first, program.last)
     fixed_q = lax.stop_gradient(jnp.where(program.monotone, jnp.clip(fixed_q, *ends), fixed_q))
 
     inventory, marginal = attach(program, fixed_q, fixed_y)
     nodes = through_ends(inventory, problem.shares, problem.target)
-    trades = jnp.where(program.volume > 0, nodes[:-1] - nodes[1:], 0)
+    trades = nodes[:-1] - nodes[1:]
+    against = program.monotone & (trades * jnp.sign(program.span) < 0)  # rounding, in a tail that is finished
+    trades = jnp.where((program.volume > 0) & ~against, trades, 0)
     expected, variance = path_cost(problem, nodes, trades), variance_of_inventory(problem, nodes)
     best = envelope(
         lax.stop_gradient(expected + problem.risk_aversion / 2 * variance),
@@ -90,7 +101,7 @@ def _solve(problem: Liquidation, solver: LadderNewton) -> Schedule:
     size = execution_cost(problem, trades) + problem.risk_aversion / 2 * variance
     proof = jax.tree.map(lax.stop_gradient, certify(program, inventory, marginal, size))
     status = jnp.where(refused, refusal, _verdict(proof, finite))
-    failed = status > Status.LOCAL
+    failed = (refused | ~finite) if keep_best else status > Status.LOCAL
     single = problem.shares.dtype == jnp.float32
     return Schedule(
         times=poison(problem.grid.times, failed),
@@ -114,7 +125,8 @@ def _refusal(problem: Liquidation) -> Array:
     finite = functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(problem)])
     market = problem.market
     ordered = jnp.all(problem.grid.durations > 0)
-    signs = jnp.all(market.volume >= 0) & jnp.all(market.volatility >= 0) & jnp.all(market.gap_variance >= 0)
+    nonnegative = (market.volume, market.volatility, market.gap_variance, market.permanent_impact)
+    signs = functools.reduce(jnp.logical_and, [jnp.all(curve >= 0) for curve in nonnegative])
     convex = discrete_cost(problem)[1] & (problem.risk_aversion >= 0)
     reachable = (jnp.sum(jnp.broadcast_to(market.step_volume, (problem.grid.steps,))) > 0) | (
         problem.shares == problem.target

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxexec.tape import synthetic
     from jaxexec.tape.cleaning import Cleaned, clean
-    from jaxexec.tape.errors import InputError
+    from jaxexec.tape.errors import InputError, TapeWarning
     from jaxexec.tape.ledger import Dropped, Ledger
     from jaxexec.tape.matching import match
     from jaxexec.tape.reading import detected_mapping, read
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "cleaning": ("Cleaned", "clean"),
-    "errors": ("InputError",),
+    "errors": ("InputError", "TapeWarning"),
     "ledger": ("Dropped", "Ledger"),
     "matching": ("match",),
     "reading": ("detected_mapping", "read"),
@@ -44,6 +44,7 @@ __all__ = [
     "Ledger",
     "Segments",
     "SignedTape",
+    "TapeWarning",
     "clean",
     "detected_mapping",
     "match",

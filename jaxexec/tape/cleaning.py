@@ -111,6 +111,12 @@ def clean(
         return Cleaned(kept, None, ledger, hours)
     quoted = hours if hours is None else (hours[0] - nanoseconds(quote_lead, "quote_lead"), hours[1])
     left, counts = _apply(quotes, _quote_rules(selected[1]), off)
+    venues = left["exchange"].drop_nulls().n_unique() if "exchange" in left.columns else 0
+    if venues > 1:
+        notes["quotes"] = (
+            f"of {venues} venues, each taken as it came: not a best bid and offer. Name the one that prevails "
+            "with quote_exchange, or give quotes that are merged"
+        )
     left, more = _finish(left, "quotes", quoted, closes, duplicates, off)
     ledger = Ledger({**ledger.read, "quotes": quotes.height}, ledger.used, ledger.dropped, notes)
     return Cleaned(kept, left, ledger.drop("clean", "quotes", {**counts, **more}, left.height), hours)

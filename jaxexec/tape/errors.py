@@ -31,6 +31,10 @@ class InputError(ValueError):
         return f"{where}{self.field}{row}: {self.reason}"
 
 
+class TapeWarning(UserWarning):
+    """Input that can be used, but hardly as it is meant: most trades outside the session, quotes of many venues."""
+
+
 def printable(text: str) -> str:
     r"""`text` with control and bidirectional characters escaped (`\x1b`): data cannot steer a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -157,7 +157,9 @@ def _read_csv(
     # All text: a type guessed from the first block would turn "00" into 0 and refuse a later "NaN".
     convert = csv.ConvertOptions(include_columns=wanted, column_types={name: pa.string() for name in wanted})
     batches, unpacked = [], 0
-    reader = csv.open_csv(path, parse_options=csv.ParseOptions(delimiter=delimiter), convert_options=convert)
+    options = csv.ReadOptions(use_threads=False)  # so that the error of a malformed line says which it is
+    parse = csv.ParseOptions(delimiter=delimiter)
+    reader = csv.open_csv(path, read_options=options, parse_options=parse, convert_options=convert)
     for batch in reader:
         unpacked += batch.nbytes
         if unpacked > max_bytes:

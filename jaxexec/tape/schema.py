@@ -130,7 +130,8 @@ def resolve_mapping(
             missing[0],
             f"no column for {', '.join(missing)}, and the header is of no known format of {kind} "
             f"({', '.join(_FORMATS[kind])}); columns found: {', '.join(header) or 'none'}; "
-            f"say which is which with columns={{{missing[0]!r}: '<name in the file>', ...}}",
+            f"say which is which with columns={{{missing[0]!r}: '<name in the file>', ...}} "
+            f"(in sign: {kind[:-1]}_columns)",
             path=path,
         )
     return ColumnMapping(best if found.keys() - chosen.keys() else "mapping", merged)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from jaxexec.tape.cleaning import REGULAR_CONDITIONS, as_settings, clean
 from jaxexec.tape.clock import nanoseconds
-from jaxexec.tape.errors import InputError
+from jaxexec.tape.errors import InputError, TapeWarning
 from jaxexec.tape.matching import match
 from jaxexec.tape.reading import as_polars, detected_mapping, path_of, read, require_choice
 from jaxexec.tape.signed_tape import SIGNED_COLUMNS, SignedTape
@@ -74,6 +75,9 @@ def sign(
         session, early_closes, quote_lead, trade_exchange, quote_exchange, conditions, corrections,
             duplicates, without: see `clean`.
 
+    Warns:
+        TapeWarning: most trades lie outside the session, or quotes of several venues are used as they came.
+
     Raises:
         InputError: as `read` and `clean`; an unknown rule; quotes missing where the rule needs them.
     """
@@ -110,6 +114,9 @@ def sign(
     oldest = None if max_quote_age is None else nanoseconds(max_quote_age, "max_quote_age")
     signed, counts = _sign_matched(matched, rule, policy, oldest)
     ledger = ledger.drop("sign", "trades", counts, signed.height)
+    for name in ("warning", "quotes"):
+        if name in ledger.notes:
+            warnings.warn(ledger.notes[name], TapeWarning, stacklevel=2)
     used = {**settings, "midpoint": policy, "hours": None if hours is None else list(hours)}
     return SignedTape(signed, cleaned, ledger, used, mapping)
 

@@ -30,6 +30,7 @@ SPOILERS = {
     "permanent impact nan": (lambda p: p.market.permanent_impact, jnp.nan, jx.Status.NONFINITE_INPUT),
     "times nan": (lambda p: p.grid.times, jnp.nan, jx.Status.NONFINITE_INPUT),
     "no time": (lambda p: p.grid.times, 0.0, jx.Status.NONFINITE_INPUT),
+    "permanent impact negative": (lambda p: p.market.permanent_impact, -1e-7, jx.Status.NONFINITE_INPUT),
     "eta nan": (lambda p: p.cost.eta, jnp.nan, jx.Status.NONFINITE_INPUT),
     "eta zero": (lambda p: p.cost.eta, 0.0, jx.Status.NONCONVEX),
     "eta negative": (lambda p: p.cost.eta, -0.1, jx.Status.NONCONVEX),
@@ -119,3 +120,17 @@ def test_empty_and_single_batches(lanes):
     s = jax.vmap(jx.solve)(batch)
     assert s.trades.shape == (lanes, 12)
     assert s.status.shape == (lanes,)
+
+
+def test_best_iterate_on_request():
+    problem = jax.tree.map(lambda x: x[0], random_batch(5, 1, steps=12, decades=(2.5, 3.0), drift=True))
+    hard = eqx.tree_at(lambda p: p.cost.phi, problem, jnp.asarray(0.1))
+    best = jx.solve(hard, jx.LadderNewton(max_steps=1), on_failure="best")
+    assert best.status == jx.Status.MAX_STEPS
+    np.testing.assert_allclose(jnp.sum(best.trades), hard.shares - hard.target, rtol=1e-9)
+    optimum = jx.solve(hard, throw=True).objective
+    assert optimum <= best.objective <= optimum + best.duality_gap * (1 + 1e-9)
+    refused = jx.solve(eqx.tree_at(lambda p: p.market.volume, hard, jnp.zeros(12)), on_failure="best")
+    assert np.all(np.isnan(np.asarray(refused.trades)))
+    with pytest.raises(ValueError, match="on_failure"):
+        jx.solve(hard, on_failure="raise")  # pyright: ignore

@@ -139,6 +139,7 @@ def test_zero_shares():
     assert s.status == jx.Status.OK
     assert np.all(np.asarray(s.inventory) == 0) and np.all(np.asarray(s.trades) == 0)
     assert s.objective == 0 and s.relative_gap == 0
+    assert s.iterations == 0  # a padded lane must not slow its batch
     slope = jax.grad(lambda p: jx.solve(p).objective)(eqx.tree_at(lambda p: p.shares, one(""), jnp.asarray(0.0)))
     assert slope.shares == 0
     assert all(bool(jnp.all(jnp.isfinite(g))) for g in jax.tree.leaves(slope))
@@ -215,3 +216,18 @@ def test_summary_and_frame():
     batch = solve_batch(random_batch(3, 4, steps=12, drift=True))
     with pytest.raises(ValueError, match="one concrete schedule"):
         batch.summary()
+
+
+@pytest.mark.parametrize("shares", [0.0, 5.0])
+def test_nothing_to_trade_needs_no_volume(shares):
+    closed = eqx.tree_at(lambda p: (p.market.volume, p.market.drift), one(""), (jnp.zeros(12), jnp.zeros(12)))
+    held = eqx.tree_at(lambda p: (p.shares, p.target), closed, (jnp.asarray(shares), jnp.asarray(shares)))
+    s = jx.solve(held, throw=True)
+    np.testing.assert_array_equal(s.inventory, np.full(13, shares))
+    assert np.all(np.asarray(s.trades) == 0)
+
+
+def test_trades_of_a_one_sided_order_never_turn():
+    market = jx.Market(jx.TimeGrid.uniform(1.0, 96), 1.0, 1.0)
+    s = jx.solve(jx.Liquidation(1.0, market, jx.PowerLawCost(0.1, 2.0), 200.0), throw=True)
+    assert np.all(np.asarray(s.trades) >= 0)

@@ -337,3 +337,10 @@ def test_importing_the_room_loads_neither_polars_nor_jax():
     script = "import sys, jaxexec.tape; print({'polars', 'pyarrow', 'pandas', 'jax'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_malformed_line_is_named(tmp_path):
+    path = tmp_path / "trades.csv"
+    path.write_text("symbol,date,time,price,size\nA,2024-01-02,09:31:00,10.0,1\nA,2024-01-02,09:32:00,10.0\n")
+    with pytest.raises(tape.InputError, match=r"Row #3: Expected 5 columns, got 4"):
+        tape.read(path, "trades")

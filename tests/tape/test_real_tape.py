@@ -53,3 +53,12 @@ def test_the_clock_can_also_be_named(signed, taq_sample):
     shift = signed.trades["time"] - local.trades["time"]
     assert shift.n_unique() == 1 and shift[0] == 5 * 3600 * 10**9
     assert local.trades.drop("time").equals(signed.trades.drop("time"))
+
+
+def test_a_trap_is_said_aloud(taq_sample):
+    """The wrong hours, and quotes of all venues as if they were one book."""
+    files = taq_sample / "ctm_XXX.parquet", taq_sample / "cqm_XXX.parquet"
+    with pytest.warns(tape.TapeWarning, match="lie in the session"):
+        tape.sign(*files, quote_exchange="N")
+    with pytest.warns(tape.TapeWarning, match=r"of \d+ venues.*quote_exchange"):
+        tape.sign(*files, session="auto")
