@@ -42,5 +42,5 @@ def test_readme_lines_run():
 
 def test_every_example_is_shown_in_the_docs():
     page = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
-    missing = [path.name for path in EXAMPLES if f'"examples/{path.name}"' not in page]
+    missing = [path.name for path in EXAMPLES if f'\n--8<-- "examples/{path.name}"\n' not in page]
     assert not missing

@@ -89,8 +89,6 @@ def test_gradient_of_a_bad_lane_is_zero_where_masked_and_nan_where_not(name):
 
 
 def test_too_few_steps_is_a_status():
-    s = jx.solve(one(""), jx.LadderNewton(max_steps=1))
-    assert s.status in (jx.Status.MAX_STEPS, jx.Status.OK_INACCURATE, jx.Status.OK)
     stiff = jax.tree.map(lambda x: x[0], random_batch(5, 1, steps=12, decades=(2.5, 3.0), drift=True))
     hard = eqx.tree_at(lambda p: p.cost.phi, stiff, jnp.asarray(0.1))
     failed = jx.solve(hard, jx.LadderNewton(max_steps=1))

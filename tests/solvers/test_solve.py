@@ -81,9 +81,9 @@ def test_gap_bounds_the_cost_of_a_loose_solution():
     """Stopped early, the certificate still bounds the distance to the optimum."""
     problem = one("drift target")
     best = jx.solve(problem)
-    loose = jx.solve(problem, jx.LadderNewton(rtol=1.0, max_steps=1))
-    excess = float(loose.objective - best.objective) if np.isfinite(loose.objective) else 0.0
-    assert loose.duality_gap >= excess
+    loose = jx.solve(problem, jx.LadderNewton(rtol=1.0, max_steps=1), on_failure="best")
+    excess = float(loose.objective - best.objective)
+    assert 0 < excess <= loose.duality_gap
     assert loose.relative_gap > best.relative_gap
 
 
