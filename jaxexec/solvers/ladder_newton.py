@@ -19,27 +19,21 @@ from typing import NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array
 
 from jaxexec.costs import CurvePoint
+from jaxexec.liquidation import Liquidation
 from jaxexec.numerics.tridiagonal import solve_ladder, through_ends
-from jaxexec.solvers.program import Program, ScaledCost
+from jaxexec.solvers.ladder_plan import plan_on_ladder
+from jaxexec.solvers.plan import Plan, ScheduleSolver
+from jaxexec.solvers.program import Iterate, Program, ScaledCost
 
 _KEEP_RATIO = 0.2  # Without this guard 3–12 % of random problems with small φ fail.
 _FLOOR_RATIO = 1e-3  # How far one step may take the marginal cost of a one-sided order towards zero.
 _LINE_SEARCH_STEPS = 14
 
 
-class Iterate(NamedTuple):
-    """A pair that satisfies the rails exactly, and how it was reached."""
-
-    inventory: Float[Array, " interior"]
-    marginal: Float[Array, " steps"]
-    iterations: Int[Array, ""]
-    converged: Bool[Array, ""]
-
-
-class LadderNewton(eqx.Module):
+class LadderNewton(ScheduleSolver):
     """Certified default solver for smooth and kinked costs.
 
     Args:
@@ -50,6 +44,9 @@ class LadderNewton(eqx.Module):
 
     rtol: float | None = eqx.field(static=True, default=None)
     max_steps: int = eqx.field(static=True, default=60)
+
+    def plan(self, problem: Liquidation) -> Plan:
+        return plan_on_ladder(problem, self.iterate)
 
     def iterate(self, program: Program, cost: ScaledCost) -> Iterate:
         """Solve a dimensionless programme."""

@@ -7,11 +7,13 @@ cost of selling (Guéant's Hamiltonian system, 2016, eqs. 3.9–3.10, on a stagg
 satisfies the rails y_{n−1} − y_n = w_n q_n − g_n costs at most Σ b [L(ρ) + H(y) − ρy] more than the optimum.
 """
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxexec.costs import CurvePoint, ExecutionCost
 from jaxexec.liquidation import Liquidation, discrete_cost
@@ -149,6 +151,15 @@ def _units(program: Program) -> Units:
     rates = jnp.broadcast_to(shares / volume, program.volume.shape)
     marginal = jnp.sum(program.volume * program.cost.marginal(rates)) / volume
     return Units(shares, volume, jnp.where(marginal > 0, marginal, 1))
+
+
+class Iterate(NamedTuple):
+    """A pair that satisfies the rails exactly, and how it was reached."""
+
+    inventory: Float[Array, " interior"]
+    marginal: Float[Array, " steps"]
+    iterations: Int[Array, ""]
+    converged: Bool[Array, ""]
 
 
 class Certificate(eqx.Module):

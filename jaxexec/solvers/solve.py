@@ -7,23 +7,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Bool
 
-from jaxexec.liquidation import (
-    Liquidation,
-    Schedule,
-    discrete_cost,
-    execution_cost,
-    path_cost,
-    variance_of_inventory,
-)
+from jaxexec.liquidation import Liquidation, Schedule, discrete_cost
 from jaxexec.numerics.arrays import is_concrete
 from jaxexec.numerics.status import Flag, Status, poison, replace_where
-from jaxexec.numerics.tridiagonal import through_ends
-from jaxexec.solvers.implicit import attach, envelope
 from jaxexec.solvers.ladder_newton import LadderNewton
-from jaxexec.solvers.program import Certificate, build, certify, scale
+from jaxexec.solvers.plan import ScheduleSolver
+from jaxexec.solvers.program import Certificate
 
 # Largest relative duality gap that is called OK, and the one that is still called OK_INACCURATE.
 _GAP_OK = {"float64": 1e-8, "float32": 1e-5}
@@ -32,7 +23,7 @@ _GAP_INACCURATE = {"float64": 1e-5, "float32": 1e-3}
 
 def solve(
     problem: Liquidation,
-    solver: LadderNewton | None = None,
+    solver: ScheduleSolver | None = None,
     *,
     throw: bool = False,
     on_failure: Literal["nan", "best"] = "nan",
@@ -71,52 +62,28 @@ def solve(
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _solve(problem: Liquidation, solver: LadderNewton, keep_best: bool) -> Schedule:
+def _solve(problem: Liquidation, solver: ScheduleSolver, keep_best: bool) -> Schedule:
     refusal = _refusal(problem)
     refused = refusal != Status.OK
     problem = _harmless_where(refused, problem)
-    program = build(problem)
-    scaled, scaled_cost, units = scale(program)
-    iterate = solver.iterate(scaled, scaled_cost)
-    fixed_q, fixed_y = lax.stop_gradient((iterate.inventory * units.shares, iterate.marginal * units.marginal))
-    finite = jnp.all(jnp.isfinite(fixed_q)) & jnp.all(jnp.isfinite(fixed_y))
-    fixed_q, fixed_y = jnp.where(finite, fixed_q, 0), jnp.where(finite, fixed_y, 0)
-    # A one-sided order stays between its ends; rounding in a finished tail (φ > 1) need not.
-    ends = jnp.minimum(program.first, program.last), jnp.maximum(program.first, program.last)
-    fixed_q = lax.stop_gradient(jnp.where(program.monotone, jnp.clip(fixed_q, *ends), fixed_q))
-
-    inventory, marginal = attach(program, fixed_q, fixed_y)
-    nodes = through_ends(inventory, problem.shares, problem.target)
-    trades = nodes[:-1] - nodes[1:]
-    against = program.monotone & (trades * jnp.sign(program.span) < 0)  # rounding, in a tail that is finished
-    trades = jnp.where((program.volume > 0) & ~against, trades, 0)
-    expected, variance = path_cost(problem, nodes, trades), variance_of_inventory(problem, nodes)
-    best = envelope(
-        lax.stop_gradient(expected + problem.risk_aversion / 2 * variance),
-        program,
-        _constant_part(problem),
-        inventory,
-        marginal,
-    )
-    size = execution_cost(problem, trades) + problem.risk_aversion / 2 * variance
-    proof = jax.tree.map(lax.stop_gradient, certify(program, inventory, marginal, size))
-    status = jnp.where(refused, refusal, _verdict(proof, finite))
-    failed = (refused | ~finite) if keep_best else status > Status.LOCAL
+    plan = solver.plan(problem)
+    status = jnp.where(refused, refusal, _verdict(plan.proof, plan.finite))
+    failed = (refused | ~plan.finite) if keep_best else status > Status.LOCAL
     single = problem.shares.dtype == jnp.float32
     return Schedule(
         times=poison(problem.grid.times, failed),
-        inventory=poison(nodes, failed),
-        trades=poison(trades, failed),
-        costate=poison(-(marginal + program.shift), failed),
-        expected_cost=poison(expected, failed),
-        variance=poison(variance, failed),
-        objective=poison(best, failed),
-        duality_gap=proof.duality_gap,
-        relative_gap=proof.relative_gap,
-        residual=proof.residual,
+        inventory=poison(plan.inventory, failed),
+        trades=poison(plan.trades, failed),
+        costate=poison(plan.costate, failed),
+        expected_cost=poison(plan.expected_cost, failed),
+        variance=poison(plan.variance, failed),
+        objective=poison(plan.objective, failed),
+        duality_gap=plan.proof.duality_gap,
+        relative_gap=plan.proof.relative_gap,
+        residual=plan.proof.residual,
         status=status.astype(jnp.int32),
         flags=jnp.asarray(Flag.FLOAT32 if single else Flag.NONE, jnp.int32),
-        iterations=iterate.iterations,
+        iterations=plan.iterations,
     )
 
 
@@ -159,21 +126,6 @@ def _replace_fields(safe: Liquidation, times: Array, zeros) -> Liquidation:
         return [m.permanent_impact, m.drift, m.gap_variance, p.target, p.risk_aversion, m.grid.times]
 
     return eqx.tree_at(fields, safe, [*zeros, times])
-
-
-def _constant_part(problem: Liquidation) -> Array:
-    """What U owes to the two ends of the path, which no schedule changes."""
-    market, first, last = problem.market, problem.shares, problem.target
-    steps = problem.grid.steps
-    risk = jnp.broadcast_to(market.step_variance, (steps,))
-    drift = jnp.broadcast_to(market.step_drift, (steps,))
-    if problem.convention == "continuous":
-        held = risk[0] * first**2 / 2 + risk[-1] * last**2 / 2
-        gain = (drift[0] * first + drift[-1] * last) / 2
-    else:
-        held, gain = risk[-1] * last**2, drift[-1] * last
-    permanent = market.permanent_impact / 2 * (first**2 - last**2)
-    return problem.risk_aversion / 2 * held - gain + permanent
 
 
 def _verdict(proof: Certificate, finite: Array) -> Array:
