@@ -8,7 +8,19 @@ import sys
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")  # one BLAS thread: statsmodels' and NumPy's faster setting on small matrices
 
-MEASURED = ("schedules", "gradients", "almgren_chriss", "impact", "tape_bias")
+MEASURED = (
+    "schedules",
+    "mixed",
+    "gradients",
+    "start_up",
+    "growth",
+    "continuum",
+    "baskets",
+    "almgren_chriss",
+    "impact",
+    "tape_bias",
+    "reliability",
+)
 
 
 def main(words: list[str] | None = None) -> int:

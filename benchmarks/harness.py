@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 
 RESULTS = Path(__file__).parent / "results"
-_VERSIONS = ("jaxexec", "jax", "jaxlib", "numpy", "scipy", "cvxpy", "clarabel", "statsmodels")
+_VERSIONS = ("jaxexec", "jax", "jaxlib", "numpy", "scipy", "casadi", "cvxpy", "clarabel", "diffrax", "statsmodels")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

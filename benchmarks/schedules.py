@@ -1,4 +1,4 @@
-"""Power-law schedules: a batch by `jaxexec.solve`, one after the other by Clarabel (through cvxpy) and SciPy.
+"""Power-law schedules: a batch by `jaxexec.solve`, one after the other by IPOPT, Clarabel and SciPy, and in plain C.
 
     minimise   Σ b_k η ρ_k^{1+φ} + (γ/2) Σ s_k R_k(x),      ρ_k = (x_{k−1} − x_k)/b_k,      x_0 = X,  x_N = 0
 
@@ -7,6 +7,7 @@ Newton iteration in 80-bit floats on the inventories, which shares neither varia
 """
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxexec as jx
-from benchmarks import harness
+from benchmarks import harness, kernel, peers
 
 ETA, VOLUME, VOLATILITY = 0.1, 4e6, 0.6
 
@@ -39,46 +40,66 @@ def problems(orders: int, steps: int, seed: int = 0) -> jx.Liquidation:
     return jax.vmap(build)(*(jnp.asarray(a) for a in (shares, phi, gamma, volume)))
 
 
-def run(orders: int = 1024, steps: int = 192, sample: int = 8, quick: bool = False) -> list[harness.Row]:
-    """Rows: float64 against each peer, and float32."""
+def run(orders: int = 8192, steps: int = 192, sample: int = 8, quick: bool = False) -> list[harness.Row]:
+    """Rows: float64 and float32, against each peer."""
     if quick:
         orders, steps, sample = 16, 24, 1
     batch = problems(orders, steps)
-    narrow = jax.tree.map(lambda a: a.astype(jnp.float32), batch)
-    double, single = harness.compiled(jax.vmap(jx.solve), batch), harness.compiled(jax.vmap(jx.solve), narrow)
-    wide, slim = harness.median_seconds(double.run, single.run, repeats=3 if quick else 9)
-    solved = double.result
-    if int(jnp.max(solved.status)) != jx.Status.OK:
-        raise RuntimeError("a schedule of the batch did not converge")
     host = jax.tree.map(np.asarray, batch)
-    exact = exact_inventory(host, np.asarray(solved.inventory))
-    size = {"orders": orders, "steps": steps}
-    note = "wall seconds an order, XLA on all cores; error: largest |x − exact| / X"
-    common: dict[str, Any] = {
-        "size": size,
-        "compile_seconds": double.compile_seconds,
-        "run_seconds": wide / orders,
-        "error": _error(np.asarray(solved.inventory), exact),
-    }
-    rows = []
+    narrow = jax.tree.map(lambda a: a.astype(jnp.float32), batch)
     picked = np.linspace(0, orders - 1, sample).astype(int)
-    for found in _peers([jax.tree.map(lambda a, i=i: a[i], host) for i in picked]):
-        name, seconds, inventories = found
-        error = max(_error(x, exact[i]) for x, i in zip(inventories, picked, strict=True))
-        one = f"{note}; the peer on one core, a sample of {sample} of the same orders"
-        rows.append(harness.row("schedules", **common, peer=name, peer_seconds=seconds, peer_error=error, note=one))
-    rows.append(
+    found = list(_peers([jax.tree.map(lambda a, i=i: a[i], host) for i in picked], steps))
+    rows = []
+    exact = None
+    for dtype, problem in (("float64", batch), ("float32", narrow)):
+        solved = harness.compiled(jax.vmap(jx.solve), problem)
+        if int(jnp.max(solved.result.status)) > jx.Status.OK:
+            raise RuntimeError("a schedule of the batch did not converge")
+        (seconds,) = harness.median_seconds(solved.run, repeats=3 if quick else 7, clock=time.process_time)
+        if exact is None:
+            exact = exact_inventory(host, np.asarray(solved.result.inventory))
+        common: dict[str, Any] = {
+            "size": {"orders": orders, "steps": steps},
+            "dtype": dtype,
+            "compile_seconds": solved.compile_seconds,
+            "run_seconds": seconds / orders,
+            "error": _error(np.asarray(solved.result.inventory), exact),
+        }
+        note = "CPU seconds an order on both sides; error: largest |x − exact| / X"
+        for name, taken, inventories in found:
+            error = max(_error(x, exact[i]) for x, i in zip(inventories, picked, strict=True))
+            one = f"{note}; the peer one after the other, a sample of {sample} of the same orders"
+            rows.append(harness.row("schedules", **common, peer=name, peer_seconds=taken, peer_error=error, note=one))
+        rows += _against_c(host, exact, common, note, quick)
+    return rows
+
+
+def _against_c(host: Any, exact: np.ndarray, common: dict[str, Any], note: str, quick: bool) -> list[harness.Row]:
+    """The same method in C, on one core, all orders."""
+    if not kernel.available():
+        return []
+    volume = host.market.volume * np.diff(host.market.grid.times)
+    total = volume.sum(1, keepdims=True)
+    price = ETA * (1 + host.cost.phi) * (host.shares / total[:, 0]) ** host.cost.phi
+    variance = host.market.volatility**2 * np.diff(host.market.grid.times)[:, 0]
+    weight = np.repeat((host.risk_aversion * variance * host.shares / price)[:, None], volume.shape[1] - 1, axis=1)
+    built = kernel.Kernel(np.float64 if common["dtype"] == "float64" else np.float32)
+    *packs, order = built.pack(volume / total, weight, host.cost.phi)
+    tolerance = 1e-20 if common["dtype"] == "float64" else 1e-11
+    (seconds,) = harness.median_seconds(
+        lambda: built.run(*packs, tolerance), repeats=2 if quick else 5, clock=time.process_time
+    )
+    inventory = built.unpack(built.run(*packs, tolerance)[0], order) * host.shares[:, None]
+    return [
         harness.row(
             "schedules",
-            size=size,
-            dtype="float32",
-            compile_seconds=single.compile_seconds,
-            run_seconds=slim / orders,
-            error=_error(np.asarray(single.result.inventory), exact),
-            note=note,
+            **common,
+            peer="the same method in C",
+            peer_seconds=seconds / len(order),
+            peer_error=_error(inventory, exact),
+            note=f"{note}; gcc {' '.join(kernel.FLAGS[:2])}, eight orders side by side",
         )
-    )
-    return rows
+    ]
 
 
 def _error(inventory: np.ndarray, exact: np.ndarray) -> float:
@@ -124,61 +145,23 @@ def _tridiagonal(off: np.ndarray, diagonal: np.ndarray, right: np.ndarray) -> np
     return right
 
 
-def _peers(sample: list[Any]):
+def _peers(sample: list[Any], steps: int) -> Iterator[tuple[str, float, list[np.ndarray]]]:
     """Yield (name, median seconds an order, inventories) for each peer that is installed."""
+    orders = [peers.scaled(problem) for problem in sample]
+    if harness.peer("casadi"):
+        solver = peers.ipopt(steps)
+        solver(orders[0])
+        answers = [solver(order) for order in orders]
+        yield "CasADi + IPOPT", _median(answers), [a.inventory for a in answers]
     if harness.peer("cvxpy") and harness.peer("clarabel"):
-        found = [_clarabel(p) for p in sample]
-        inventories = [f[0] for f in found]
-        yield "cvxpy + Clarabel", float(np.median([f[1] for f in found])), inventories
-        yield "Clarabel, its solver alone", float(np.median([f[2] for f in found])), inventories
+        answers = [peers.clarabel(order) for order in orders]
+        inventories = [a.inventory for a in answers]
+        yield "cvxpy + Clarabel", _median(answers), inventories
+        yield "Clarabel, its solver alone", float(np.median([a.solver_seconds or np.nan for a in answers])), inventories
     if harness.peer("scipy"):
-        found = [_lbfgs(p) for p in sample]
-        yield "SciPy L-BFGS-B, exact gradient", float(np.median([f[1] for f in found])), [f[0] for f in found]
+        answers = [peers.lbfgs(order) for order in orders]
+        yield "SciPy L-BFGS-B, exact gradient", _median(answers), [a.inventory for a in answers]
 
 
-def _scaled(problem: Any) -> tuple[np.ndarray, np.ndarray, float, float]:
-    """Coefficients of Σ c_k n_k^{1+φ} + ½ Σ w_k x_k² in units of the order and of its cost at VWAP."""
-    shares, phi = float(problem.shares), float(problem.cost.phi)
-    tau = np.diff(problem.market.grid.times)
-    volume = problem.market.volume * tau
-    cost = ETA * shares ** (1 + phi) * volume**-phi
-    unit = float(np.sum(cost * (volume / volume.sum()) ** (1 + phi)))
-    weight = float(problem.risk_aversion) * float(problem.market.volatility) ** 2 * tau[:-1] * shares**2
-    return cost / unit, weight / unit, phi, shares
-
-
-def _clarabel(problem: Any) -> tuple[np.ndarray, float, float]:
-    """Inventory, seconds in all, seconds in the solver; the power cone is native to it."""
-    cp = harness.peer("cvxpy")
-    cost, weight, phi, shares = _scaled(problem)
-    start = time.perf_counter()
-    trades, power = cp.Variable(len(cost)), cp.Variable(len(cost))
-    inventory = 1 - cp.cumsum(trades)[:-1]
-    cone = cp.PowCone3D(power, np.ones(len(cost)), trades, np.full(len(cost), 1 / (1 + phi)))
-    objective = cost @ power + cp.sum_squares(cp.multiply(np.sqrt(weight / 2), inventory))
-    program = cp.Problem(cp.Minimize(objective), [cone, cp.sum(trades) == 1])
-    program.solve(solver="CLARABEL")
-    seconds = time.perf_counter() - start
-    left = np.concatenate([[1.0], 1 - np.cumsum(trades.value)])
-    return shares * left, seconds, float(program.solver_stats.solve_time)
-
-
-def _lbfgs(problem: Any) -> tuple[np.ndarray, float]:
-    optimize = harness.peer("scipy.optimize")
-    cost, weight, phi, shares = _scaled(problem)
-
-    def objective(inner):
-        x = np.concatenate([[1.0], inner, [0.0]])
-        trades = x[:-1] - x[1:]
-        power = np.abs(trades) ** phi
-        slope = cost * (1 + phi) * power * np.sign(trades)
-        value = np.sum(cost * power * np.abs(trades)) + np.sum(weight * inner**2) / 2
-        return value, slope[1:] - slope[:-1] + weight * inner
-
-    volume = problem.market.volume
-    start = time.perf_counter()
-    guess = 1 - np.cumsum(volume)[:-1] / volume.sum()
-    options = {"maxiter": 50_000, "maxfun": 100_000, "ftol": 1e-15, "gtol": 1e-9}
-    found = optimize.minimize(objective, guess, jac=True, method="L-BFGS-B", options=options)
-    seconds = time.perf_counter() - start
-    return shares * np.concatenate([[1.0], found.x, [0.0]]), seconds
+def _median(answers: list[peers.Answer]) -> float:
+    return float(np.median([a.seconds for a in answers]))

@@ -9,6 +9,9 @@ positive) and participation ρ_k = n_k/(τ_k V_k),
     "continuous"           (x²_{k−1} + x²_k)/2     Σ α_k τ_k (x_{k−1} + x_k)/2      ½κ(x_0² − x_N²)
     "almgren-chriss"       x²_k                    Σ α_k τ_k x_k                    ½κ(x_0² − x_N² − Σ n_k²)
 
+x is measured from the benchmark in R and in the drift, where there is one. With a terminal penalty P the end is soft:
+what is left over is settled at ½P(x_N − target)², and permanent impact is that of the whole order.
+
 The first is second-order accurate for Guéant's continuous problem (2016, ch. 3), the second is Almgren and Chriss's
 discrete model exactly (2000, eqs. 4–8).
 """
@@ -22,8 +25,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxexec.costs import ExecutionCost
-from jaxexec.market import Market
+from jaxexec.costs import CustomCost, ExecutionCost
+from jaxexec.market import Market, cut
 from jaxexec.numerics.arrays import as_float, check, is_concrete, unify
 from jaxexec.numerics.status import Status
 
@@ -42,6 +45,11 @@ class Liquidation(eqx.Module):
             Chriss's λ is γ/2.
         target: x_N, shares held at the end.
         convention: "continuous" or "almgren-chriss".
+        benchmark: (nodes,) inventories of the schedule that the order is measured against, or None. Risk and drift
+            are then those of x − benchmark: track a TWAP or VWAP with its inventories, aim at the close with
+            `shares` at all nodes but the last.
+        terminal_penalty: P, currency per share², > 0: the end is soft, ½P(x_N − target)² is what it costs to settle
+            the rest. None: x_N is `target`.
 
     Raises:
         ValueError: a wrong type or shape, or a concrete value that breaks the above; the field is named. The same
@@ -53,6 +61,8 @@ class Liquidation(eqx.Module):
     cost: ExecutionCost
     risk_aversion: Float[Array, ""]
     target: Float[Array, ""]
+    benchmark: Float[Array, " nodes"] | None
+    terminal_penalty: Float[Array, ""] | None
     convention: Convention = eqx.field(static=True)
 
     def __init__(
@@ -63,23 +73,24 @@ class Liquidation(eqx.Module):
         risk_aversion: ArrayLike,
         target: ArrayLike = 0.0,
         convention: Convention = "continuous",
+        benchmark: ArrayLike | None = None,
+        terminal_penalty: ArrayLike | None = None,
     ):
         _check_types(market, cost, convention)
-        scalars = {"shares": shares, "risk_aversion": risk_aversion, "target": target}
-        arrays = {name: as_float(name, value) for name, value in scalars.items()}
+        given = {"shares": shares, "risk_aversion": risk_aversion, "target": target}
+        optional = {"benchmark": benchmark, "terminal_penalty": terminal_penalty}
+        given |= {name: value for name, value in optional.items() if value is not None}
+        arrays = {name: as_float(name, value) for name, value in given.items()}
         for name, array in arrays.items():
-            if array.ndim:
-                raise ValueError(
-                    f"{name} must be a scalar, got shape {array.shape}; use jax.vmap for a batch of orders"
-                )
-            check(name, array, np.isfinite, "finite")
-        check("risk_aversion", arrays["risk_aversion"], lambda v: v >= 0, "at least 0")
+            _check_field(name, array, market.grid.times.shape)
         normal = unify({"market": market, "cost": cost, **arrays}, final=True)
         self.shares = normal["shares"]
         self.market = normal["market"]
         self.cost = normal["cost"]
         self.risk_aversion = normal["risk_aversion"]
         self.target = normal["target"]
+        self.benchmark = normal.get("benchmark")
+        self.terminal_penalty = normal.get("terminal_penalty")
         self.convention = convention
         _check_discrete_convexity(self)
 
@@ -87,6 +98,45 @@ class Liquidation(eqx.Module):
     def grid(self):
         """The market's time grid."""
         return self.market.grid
+
+    def resume(self, at: ArrayLike, shares: ArrayLike) -> "Liquidation":
+        """The rest of the order, as it stands at time `at` with `shares` still held: same shapes, nothing recompiled.
+
+        Steps that are over have no volume and no risk, the one under way keeps the rest of its share. Both arguments
+        may be traced. Solve it with `guess=` the schedule in force.
+
+        Args:
+            at: trading days, within the grid.
+            shares: held at that time.
+
+        Raises:
+            ValueError: a concrete `at` outside the grid, or an argument that is not a finite number.
+        """
+        times, now = self.grid.times, as_float("at", at)
+        _check_field("at", now, times.shape)
+        if is_concrete(now) and is_concrete(times) and not float(times[0]) <= float(now) < float(times[-1]):
+            raise ValueError(f"at must lie within the grid, [{float(times[0])}, {float(times[-1])}), got {float(now)}")
+        held = as_float("shares", shares)
+        _check_field("shares", held, times.shape)
+        dtype = self.shares.dtype
+        return eqx.tree_at(
+            lambda p: (p.market.elapsed, p.shares), self, (now.astype(dtype) - times[0], held.astype(dtype))
+        )
+
+    def refine(self, parts: int) -> "Liquidation":
+        """The same order on a finer grid: every step is cut into `parts` equal ones.
+
+        Costs given per step are repeated (of a user's function, those parameters that have shape (steps,)), a
+        benchmark is interpolated.
+
+        Raises:
+            ValueError: `parts` is not a positive integer.
+        """
+        steps, market = self.grid.steps, self.market.refine(parts)
+        cost = jax.tree.map(lambda x: jnp.repeat(x, parts) if jnp.shape(x) == (steps,) else x, self.cost)
+        benchmark = None if self.benchmark is None else cut(self.benchmark, parts)
+        end = self.terminal_penalty
+        return Liquidation(self.shares, market, cost, self.risk_aversion, self.target, self.convention, benchmark, end)
 
 
 class Schedule(eqx.Module):
@@ -191,15 +241,15 @@ def expected_cost(problem: Liquidation, trades: Float[Array, " steps"]) -> Float
 
     Args:
         trades: (steps,) shares sold in each step; a purchase is negative. They need not sum to the order: what is
-            left over is simply held at the end.
+            left over is held at the end, or settled where there is a terminal penalty.
 
     Returns:
         Σ τV L(ρ) + permanent impact − drift, as the convention has it. Infinite where a step without market volume
-        is traded in.
+        is traded in, or a cap is passed.
     """
     trades = _as_trades(problem, trades)
     inventory = _inventory(problem, trades)
-    return execution_cost(problem, trades) + _permanent_cost(problem, inventory, trades) - _gain(problem, inventory)
+    return path_cost(problem, inventory, trades)
 
 
 def variance(problem: Liquidation, trades: Float[Array, " steps"]) -> Float[Array, ""]:
@@ -218,13 +268,14 @@ def execution_cost(problem: Liquidation, trades: Float[Array, " steps"]) -> Floa
     open_ = volume > 0
     rate = jnp.where(open_, trades / jnp.where(open_, volume, 1), 0)
     impossible = jnp.where(~open_ & (trades != 0), jnp.inf, 0).astype(trades.dtype)
-    return jnp.sum(volume * problem.cost.value(rate) + impossible)
+    return jnp.sum(jnp.where(open_, volume * problem.cost.value(rate), 0) + impossible)
 
 
 def variance_of_inventory(problem: Liquidation, inventory: Float[Array, " nodes"]) -> Float[Array, ""]:
     """Σ s_k R_k of a path of inventories, in currency²."""
-    after = inventory[1:] ** 2
-    held = (inventory[:-1] ** 2 + after) / 2 if problem.convention == "continuous" else after
+    apart = _from_benchmark(problem, inventory)
+    after = apart[1:] ** 2
+    held = (apart[:-1] ** 2 + after) / 2 if problem.convention == "continuous" else after
     return jnp.sum(problem.market.step_variance * held)
 
 
@@ -232,19 +283,33 @@ def path_cost(
     problem: Liquidation, inventory: Float[Array, " nodes"], trades: Float[Array, " steps"]
 ) -> Float[Array, ""]:
     """E of a path whose inventories are known to full relative accuracy (a sum of trades would lose the tails)."""
-    return execution_cost(problem, trades) + _permanent_cost(problem, inventory, trades) - _gain(problem, inventory)
+    traded = execution_cost(problem, trades) + settlement_cost(problem, inventory)
+    return traded + _permanent_cost(problem, inventory, trades) - _gain(problem, inventory)
+
+
+def settlement_cost(problem: Liquidation, inventory: Float[Array, " nodes"]) -> Float[Array, ""]:
+    """½P(x_N − target)², in currency; zero with a hard end."""
+    if problem.terminal_penalty is None:
+        return jnp.zeros_like(problem.shares)
+    return problem.terminal_penalty / 2 * (inventory[-1] - problem.target) ** 2
 
 
 def _permanent_cost(problem: Liquidation, inventory: Array, trades: Array) -> Array:
-    squares = inventory[0] ** 2 - inventory[-1] ** 2
+    end = inventory[-1] if problem.terminal_penalty is None else problem.target
+    squares = inventory[0] ** 2 - end**2
     if problem.convention == "almgren-chriss":
         squares = squares - jnp.sum(trades**2)
     return problem.market.permanent_impact / 2 * squares
 
 
 def _gain(problem: Liquidation, inventory: Array) -> Array:
-    held = (inventory[:-1] + inventory[1:]) / 2 if problem.convention == "continuous" else inventory[1:]
+    apart = _from_benchmark(problem, inventory)
+    held = (apart[:-1] + apart[1:]) / 2 if problem.convention == "continuous" else apart[1:]
     return jnp.sum(problem.market.step_drift * held)
+
+
+def _from_benchmark(problem: Liquidation, inventory: Array) -> Array:
+    return inventory if problem.benchmark is None else inventory - problem.benchmark
 
 
 def _inventory(problem: Liquidation, trades: Array) -> Array:
@@ -270,18 +335,38 @@ def _check_types(market: Any, cost: Any, convention: Any) -> None:
         raise ValueError(f"cost must be a jaxexec.ExecutionCost, got {type(cost).__name__}")
     if convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {CONVENTIONS}, got {convention!r}")
-    for path, leaf in jax.tree_util.tree_leaves_with_path(cost):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(cost, is_leaf=lambda part: isinstance(part, CustomCost)):
+        if isinstance(leaf, CustomCost):
+            path, leaf = (*path, "psi"), leaf.psi  # what else a user's function takes may have any shape
         if jnp.shape(leaf) not in ((), (market.grid.steps,)):
-            name = jax.tree_util.keystr(path).lstrip(".")
+            name = ".".join(str(part).strip(".") for part in path).replace(".[", "[")
             raise ValueError(
                 f"cost.{name} must be a scalar or have shape ({market.grid.steps},), got {jnp.shape(leaf)}"
             )
+
+
+def _check_field(name: str, array: Array, nodes: tuple[int, ...]) -> None:
+    if name == "benchmark":
+        if array.shape != nodes:
+            raise ValueError(f"benchmark must have shape {nodes}, one inventory a node, got {array.shape}")
+    elif array.ndim:
+        raise ValueError(f"{name} must be a scalar, got shape {array.shape}; use jax.vmap for a batch of orders")
+    check(name, array, np.isfinite, "finite")
+    if name == "risk_aversion":
+        check(name, array, lambda v: v >= 0, "at least 0")
+    if name == "terminal_penalty":
+        check(name, array, lambda v: v > 0, "positive")
 
 
 def _check_discrete_convexity(problem: Liquidation) -> None:
     """Refuse concrete problems whose permanent impact outweighs the temporary one within a step (η̃ ≤ 0)."""
     _, convex = discrete_cost(problem)
     if is_concrete(convex) and not bool(convex):
+        if problem.convention == "continuous":
+            raise ValueError(
+                "cost must be strictly convex, and least at 0, at all rates the order may take: this "
+                f"{type(problem.cost).__name__} is not"
+            )
         raise ValueError(
             "permanent_impact is too large for convention='almgren-chriss': L(ρ) − ½ κ τV ρ² must stay strictly convex "
             f"in every step, and does not for permanent_impact = {problem.market.permanent_impact} with this "
@@ -298,4 +383,7 @@ def discrete_cost(problem: Liquidation) -> tuple[ExecutionCost, Bool[Array, ""]]
         permanent = problem.market.permanent_impact * volume
         cost, possible = cost.less_permanent(permanent)
     traded_in = volume > 0
-    return cost, possible & jnp.all(cost.is_convex() | ~traded_in) & jnp.all(problem.cost.is_convex())
+    total = jnp.sum(jnp.broadcast_to(volume, (problem.grid.steps,)))
+    rates = 4 * jnp.abs(problem.shares - problem.target) / jnp.where(total > 0, total, 1)
+    convex = jnp.all(cost.is_convex(rates) | ~traded_in) & jnp.all(problem.cost.is_convex(rates))
+    return cost, possible & convex

@@ -1,6 +1,9 @@
 """What the market is while an order works: a grid of times and piecewise-constant curves on its steps."""
 
 import functools
+import math
+from collections.abc import Callable
+from typing import Literal
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -10,6 +13,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from jaxexec.numerics.arrays import as_float, check, is_concrete, unify
+
+Curve = Callable[[Float[Array, " points"]], ArrayLike] | ArrayLike
+_SCALARS = ("permanent_impact", "elapsed")
 
 
 class TimeGrid(eqx.Module):
@@ -80,6 +86,8 @@ class Market(eqx.Module):
         drift: α, expected price change in currency per share per day; scalar or (steps,).
         gap_variance: variance that a step adds to σ²τ, currency² per share²; scalar or (steps,), ≥ 0. An overnight
             gap is a step with zero volume and its own variance.
+        elapsed: days of the grid that are over, ≥ 0; scalar. Nothing more happens in them: no volume, no variance, no
+            drift; the step that is under way keeps the rest of its share. See `Liquidation.resume`.
 
     Raises:
         ValueError: a wrong shape, or a concrete value that is not finite or breaks its sign; field and index named.
@@ -91,6 +99,7 @@ class Market(eqx.Module):
     permanent_impact: Float[Array, ""]
     drift: Float[Array, "*#steps"]
     gap_variance: Float[Array, "*#steps"]
+    elapsed: Float[Array, ""]
 
     def __init__(
         self,
@@ -100,6 +109,7 @@ class Market(eqx.Module):
         permanent_impact: ArrayLike = 0.0,
         drift: ArrayLike = 0.0,
         gap_variance: ArrayLike = 0.0,
+        elapsed: ArrayLike = 0.0,
     ):
         if not isinstance(grid, TimeGrid):
             raise ValueError(f"grid must be a jaxexec.TimeGrid, got {type(grid).__name__}")
@@ -109,10 +119,11 @@ class Market(eqx.Module):
             "permanent_impact": permanent_impact,
             "drift": drift,
             "gap_variance": gap_variance,
+            "elapsed": elapsed,
         }
         arrays = {name: as_float(name, value) for name, value in curves.items()}
         for name, array in arrays.items():
-            _check_shape(name, array, () if name == "permanent_impact" else (grid.steps,))
+            _check_shape(name, array, () if name in _SCALARS else (grid.steps,))
             _check_sign(name, array)
         normal = unify({"grid": grid, **arrays})
         self.grid = normal["grid"]
@@ -121,6 +132,73 @@ class Market(eqx.Module):
         self.permanent_impact = normal["permanent_impact"]
         self.drift = normal["drift"]
         self.gap_variance = normal["gap_variance"]
+        self.elapsed = normal["elapsed"]
+
+    @classmethod
+    def from_functions(
+        cls,
+        grid: TimeGrid,
+        volatility: Curve,
+        volume: Curve,
+        permanent_impact: ArrayLike = 0.0,
+        drift: Curve = 0.0,
+        gap_variance: ArrayLike = 0.0,
+        *,
+        points: Literal["midpoint", "gauss"] = "midpoint",
+    ) -> "Market":
+        """A market from smooth curves, sampled where a method of second or of fourth order needs them.
+
+        Args:
+            grid: the times. With "gauss" its steps are the cells of `Collocation`, and the market has two steps a
+                cell, which carry the curves at the cell's two Gauss points.
+            volatility: σ(t) as a function of an array of times, or a number.
+            volume: V(t), likewise.
+            permanent_impact: as in `Market`.
+            drift: α(t), likewise.
+            gap_variance: as in `Market`; one number or one a step of `grid`, halved between the two steps of a cell.
+            points: "midpoint" (second order) or "gauss" (fourth order, with `Collocation`).
+
+        Raises:
+            ValueError: `points` is neither, or a curve has a wrong shape or breaks its sign.
+        """
+        if points not in ("midpoint", "gauss"):
+            raise ValueError(f"points must be 'midpoint' or 'gauss', got {points!r}")
+        times, gap = grid.times, as_float("gap_variance", gap_variance)
+        middle = (times[:-1] + times[1:]) / 2
+        if points == "midpoint":
+            at = middle
+        else:
+            apart = grid.durations * (math.sqrt(3) / 6)
+            at = jnp.stack([middle - apart, middle + apart], 1).reshape(-1)
+            grid = TimeGrid(jnp.append(jnp.stack([times[:-1], middle], 1).reshape(-1), times[-1]))
+            gap = jnp.repeat(gap, 2) / 2 if gap.ndim else gap / 2
+
+        def sample(curve: Curve) -> ArrayLike:
+            return curve(at) if callable(curve) else curve
+
+        return cls(grid, sample(volatility), sample(volume), permanent_impact, sample(drift), gap)
+
+    def refine(self, parts: int) -> "Market":
+        """The same market on a finer grid: every step is cut into `parts` equal ones.
+
+        Raises:
+            ValueError: `parts` is not a positive integer.
+        """
+        if isinstance(parts, bool) or not isinstance(parts, int | np.integer) or parts < 1:
+            raise ValueError(f"parts must be a positive integer, got {parts!r}")
+
+        def repeated(curve: Array) -> Array:
+            return jnp.repeat(curve, parts) if curve.ndim else curve
+
+        return Market(
+            TimeGrid(cut(self.grid.times, parts)),
+            repeated(self.volatility),
+            repeated(self.volume),
+            self.permanent_impact,
+            repeated(self.drift),
+            repeated(self.gap_variance) / parts,
+            self.elapsed,
+        )
 
     def window(self, start: ArrayLike, end: ArrayLike, steps: int) -> "Market":
         """The market between two times on `steps` equal steps, every integral preserved.
@@ -150,7 +228,8 @@ class Market(eqx.Module):
         share = _overlap(grid.times, self.grid.times)  # days that a new step spends in an old one
         old = (self.grid.steps,)
         mean = share / grid.durations[:, None]
-        squared = mean @ jnp.broadcast_to(self.volatility**2, old)
+        ahead = self._ahead
+        squared = mean @ jnp.broadcast_to(self.volatility**2 * ahead, old)
         moving = squared > 0
         volatility = jnp.where(moving, jnp.sqrt(jnp.where(moving, squared, 1)), 0)
         # What averaging would hide from a solver must not pass: it shows as NaN, and NaN as a status.
@@ -158,10 +237,10 @@ class Market(eqx.Module):
         return Market(
             grid,
             volatility=volatility if is_concrete(sound) else jnp.where(sound, volatility, jnp.nan),
-            volume=mean @ jnp.broadcast_to(self.volume, old),
+            volume=mean @ jnp.broadcast_to(self.volume * ahead, old),
             permanent_impact=self.permanent_impact,
-            drift=mean @ jnp.broadcast_to(self.drift, old),
-            gap_variance=share @ (jnp.broadcast_to(self.gap_variance, old) / self.grid.durations),
+            drift=mean @ jnp.broadcast_to(self.drift * ahead, old),
+            gap_variance=share @ (jnp.broadcast_to(self.gap_variance * ahead, old) / self.grid.durations),
         )
 
     def _is_sound(self) -> Bool[Array, ""]:
@@ -171,17 +250,35 @@ class Market(eqx.Module):
     @property
     def step_volume(self) -> Float[Array, " steps"]:
         """b_k = τ_k V_k: shares that the others trade in each step."""
-        return self.grid.durations * self.volume
+        return self._remaining * self.volume
 
     @property
     def step_variance(self) -> Float[Array, " steps"]:
         """σ_k² τ_k + gap variance: variance of the price change over each step, currency² per share²."""
-        return self.grid.durations * self.volatility**2 + self.gap_variance
+        return self._remaining * self.volatility**2 + self.gap_variance * self._ahead
 
     @property
     def step_drift(self) -> Float[Array, " steps"]:
         """α_k τ_k: expected price change over each step, currency per share."""
-        return self.grid.durations * self.drift
+        return self._remaining * self.drift
+
+    @property
+    def _remaining(self) -> Float[Array, " steps"]:
+        """What is left of each step, in trading days."""
+        since = self.grid.times - self.grid.times[0]
+        still = jnp.where(since > self.elapsed, since, self.elapsed)
+        return still[1:] - still[:-1]
+
+    @property
+    def _ahead(self) -> Float[Array, " steps"]:
+        """The part of each step that is still to come, between 0 and 1."""
+        return self._remaining / self.grid.durations
+
+
+def cut(x: Float[Array, " nodes"], parts: int) -> Float[Array, " finer"]:
+    """Values at the nodes and, linearly between them, at those that cut each step into `parts`."""
+    inner = x[:-1, None] + (x[1:] - x[:-1])[:, None] * (jnp.arange(parts, dtype=x.dtype) / parts)[None]
+    return jnp.append(inner.reshape(-1), x[-1])
 
 
 def _check_increasing(times: np.ndarray) -> None:

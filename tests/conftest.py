@@ -38,3 +38,11 @@ def taq_sample() -> pathlib.Path:
     if not path.exists():
         pytest.skip("the real sample is not at hand")
     return path
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` need one: without, they skip."""
+    marked = [item for item in items if "gpu" in item.keywords]
+    if marked and not any(device.platform == "gpu" for device in jax.devices()):
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="there is no GPU"))

@@ -14,10 +14,10 @@ PACKAGE = pathlib.Path(jaxexec.__file__).parent
 FLOORS = [
     {"_version", "numerics", "storage", "presentation"},
     {"market", "costs", "tape"},
-    {"liquidation", "impact"},
+    {"liquidation", "basket", "impact"},
     {"schedules", "solvers"},
     {"frontier"},
-    {"calibration"},
+    {"calibration", "scale"},
     {"report"},
     {"cli"},
 ]

@@ -64,13 +64,27 @@ def _envelope_jvp(primals, tangents):
     value, program, constant, inventory, marginal = primals
     # A step without volume has no trade to take a rate from; one share of volume there would be used at H'(y).
     rates = jnp.where(program.volume > 0, program.rates(inventory), program.cost.optimal_rate(marginal))
+    if program.cost.is_capped:
+        rates = jnp.clip(rates, *program.cost.bounds(rates))
 
     def lagrangian(p: Program) -> Array:
         nodes = through_ends(inventory, p.first, p.last)
-        flow = nodes[:-1] - nodes[1:] - p.volume * rates
+        taken = _moved_with_bounds(program, p, rates, marginal)
+        flow = nodes[:-1] - nodes[1:] - p.volume * taken
         spread = p.shift * p.span
         held = jnp.sum(p.weight / 2 * inventory**2 - p.charge * inventory)
-        return jnp.sum(p.volume * p.cost.value(rates)) + held + jnp.sum(marginal * flow) + spread
+        return jnp.sum(p.volume * p.cost.value(taken)) + held + jnp.sum(marginal * flow) + spread
 
     _, change = jax.jvp(lagrangian, (program,), (tangents[1],))
     return envelope(value, program, constant, inventory, marginal), change + tangents[2]
+
+
+def _moved_with_bounds(program: Program, moved: Program, rates: Array, marginal: Array) -> Array:
+    """Rates at a cap go where the cap goes: y − L' at the cap is its multiplier."""
+    if not program.cost.is_capped:
+        return rates
+    wanted = program.cost.optimal_rate(marginal)
+    low, high = program.cost.bounds(rates)
+    moved_low, moved_high = moved.cost.bounds(rates)
+    at_bound = jnp.where(marginal < 0, wanted <= low, wanted >= high)
+    return jnp.where(at_bound, jnp.where(marginal < 0, moved_low, moved_high), rates)

@@ -32,5 +32,9 @@ class ScheduleSolver(eqx.Module):
     """A method for one order. Its fields are static options; `solve` deals with refusals, statuses and NaN."""
 
     @abc.abstractmethod
-    def plan(self, problem: Liquidation) -> Plan:
-        """Solve a problem whose inputs are sound, and attach the derivatives of the answer."""
+    def plan(self, problem: Liquidation, guess: Float[Array, " steps"]) -> Plan:
+        """Solve a problem whose inputs are sound, and attach the derivatives of the answer.
+
+        Args:
+            guess: costates that are thought to be near; not finite where there are none.
+        """

@@ -5,8 +5,11 @@
 Its optimality conditions are the ladder of `numerics.tridiagonal` closed by ρ = H'(y), where y = −p is the marginal
 cost of selling (Guéant's Hamiltonian system, 2016, eqs. 3.9–3.10, on a staggered grid). Weak duality: any (q, y) that
 satisfies the rails y_{n−1} − y_n = w_n q_n − g_n costs at most Σ b [L(ρ) + H(y) − ρy] more than the optimum.
+
+A soft end is one step more: the shares left over are settled at ½P(x_N − target)², a quadratic cost of its own.
 """
 
+import math
 from typing import NamedTuple
 
 import equinox as eqx
@@ -24,7 +27,8 @@ class Program(eqx.Module):
     """The programme in the problem's own units.
 
     `cost` has had a constant spread taken off where the schedule cannot change its sign (`monotone`): there the
-    spread moves no trade, and what is left of the cost has no kink. `shift` is what that took off y.
+    spread moves no trade, and what is left of the cost has no kink. `shift` is what that took off y. `smooth` tells
+    that neither a kink nor a cap is left.
     """
 
     volume: Float[Array, " steps"]
@@ -32,14 +36,15 @@ class Program(eqx.Module):
     charge: Float[Array, " interior"]
     first: Float[Array, ""]
     last: Float[Array, ""]
-    cost: ExecutionCost
+    cost: "StepCosts"
     shift: Float[Array, ""]
     monotone: Bool[Array, ""]
+    smooth: Bool[Array, ""]
 
     @property
     def idle(self) -> Bool[Array, ""]:
         """Nothing to sell and nothing to gain: q = 0, y = 0 is the answer."""
-        return (self.first == 0) & (self.last == 0) & jnp.all(self.charge == 0)
+        return (self.first == 0) & (self.last == 0) & jnp.all(self.charge == 0, 0)
 
     @property
     def span(self) -> Float[Array, ""]:
@@ -51,6 +56,68 @@ class Program(eqx.Module):
         nodes = through_ends(inventory, self.first, self.last)
         open_ = self.volume > 0
         return jnp.where(open_, (nodes[:-1] - nodes[1:]) / jnp.where(open_, self.volume, 1), 0)
+
+
+class StepCosts(eqx.Module):
+    """The cost of every step of a programme: the execution cost in each, and the settlement after the last, if any.
+
+    With a settlement ½ s b ρ² (`stiffness` s) arrays have one entry more than the cost has steps.
+    """
+
+    cost: ExecutionCost
+    stiffness: Float[Array, "..."] | None = None
+
+    def value(self, rate: Array) -> Array:
+        return self._join(rate, self.cost.value, lambda r, s: s * r**2 / 2)
+
+    def marginal(self, rate: Array) -> Array:
+        return self._join(rate, self.cost.marginal, lambda r, s: s * r)
+
+    def curvature(self, rate: Array) -> Array:
+        return self._join(rate, self.cost.curvature, lambda r, s: s + 0 * r)
+
+    def hamiltonian(self, marginal: Array) -> Array:
+        return self._join(marginal, self.cost.hamiltonian, lambda y, s: y**2 / (2 * s))
+
+    def optimal_rate(self, marginal: Array) -> Array:
+        return self._join(marginal, self.cost.optimal_rate, lambda y, s: y / s)
+
+    def rate_slope(self, marginal: Array) -> Array:
+        return self._join(marginal, self.cost.rate_slope, lambda y, s: 1 / s + 0 * y)
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether a bound is part of the traced programme. Bounds that are Python infinities are not."""
+        return not all(isinstance(bound, float) and math.isinf(bound) for bound in self.cost.bounds())
+
+    def bounds(self, like: Array) -> tuple[Array, Array]:
+        """Lowest and highest rate of each step."""
+        low, high = self.cost.bounds()
+        inner = like if self.stiffness is None else like[:-1]
+        joined = [jnp.broadcast_to(jnp.asarray(b, like.dtype), inner.shape) for b in (low, high)]
+        if self.stiffness is None:
+            return joined[0], joined[1]
+        free = jnp.full_like(like[-1:], jnp.inf)
+        return jnp.concatenate([joined[0], -free]), jnp.concatenate([joined[1], free])
+
+    def curve_point(self, rate: Array, marginal: Array, keep_rate: Array) -> CurvePoint:
+        if self.stiffness is None:
+            return self.cost.curve_point(rate, marginal, keep_rate)
+        steps = self.cost.curve_point(rate[:-1], marginal[:-1], keep_rate[:-1])
+        s = self.stiffness
+        settled = jnp.where(keep_rate[-1:], rate[-1:], marginal[-1:] / s)
+        last = CurvePoint(settled, settled * s, 1 / s + 0 * settled, 0 * settled)
+        return CurvePoint(*(jnp.concatenate(pair) for pair in zip(steps, last, strict=True)))
+
+    def in_units(self, units: "Units") -> "StepCosts":
+        """Costs of dimensionless rates, in dimensionless marginal costs."""
+        stiffness = None if self.stiffness is None else self.stiffness * (units.rate / units.marginal)
+        return StepCosts(self.cost.in_units(units.rate, units.marginal), stiffness)
+
+    def _join(self, x: Array, of_steps, of_settlement) -> Array:
+        if self.stiffness is None:
+            return of_steps(x)
+        return jnp.concatenate([of_steps(x[:-1]), of_settlement(x[-1:], self.stiffness)])
 
 
 class Units(eqx.Module):
@@ -65,49 +132,64 @@ class Units(eqx.Module):
         return self.shares / self.volume
 
 
-class ScaledCost(eqx.Module):
-    """A cost seen in `Units`: dimensionless rates in, dimensionless marginal costs out."""
-
-    cost: ExecutionCost
-    units: Units
-
-    def curve_point(self, rate: Array, marginal: Array, keep_rate: Array) -> CurvePoint:
-        u = self.units
-        point = self.cost.curve_point(rate * u.rate, marginal * u.marginal, keep_rate)
-        return CurvePoint(
-            point.rate / u.rate,
-            point.marginal / u.marginal,
-            point.slope * (u.marginal / u.rate),
-            point.intercept / u.rate,
-        )
-
-    def optimal_rate(self, marginal: Array) -> Array:
-        return self.cost.optimal_rate(marginal * self.units.marginal) / self.units.rate
-
-
 def build(problem: Liquidation) -> Program:
     """The programme of a problem. Differentiable."""
     market, steps = problem.market, problem.grid.steps
     volume = jnp.broadcast_to(market.step_volume, (steps,))
-    step_variance = jnp.broadcast_to(market.step_variance, (steps,))
-    step_drift = jnp.broadcast_to(market.step_drift, (steps,))
-    if problem.convention == "continuous":
-        node_variance, node_drift = node_sums(step_variance), node_sums(step_drift)
-    else:
-        node_variance, node_drift = step_variance[:-1], step_drift[:-1]
+    weight, charge = node_terms(problem)
+    if problem.benchmark is not None:
+        charge = charge + weight * problem.benchmark
+    free = slice(1, -1 if problem.terminal_penalty is None else None)
+    weight, charge = weight[free], charge[free]
     cost, _ = discrete_cost(problem)
-    monotone = jnp.all(market.drift == 0) & (problem.shares * problem.target <= 0)
+    low, high = cost.bounds()
+    sells_only, buys_only = jnp.all(low >= 0), jnp.all(high <= 0)
+    plain = jnp.all(market.drift == 0) & (problem.shares * problem.target <= 0)
+    monotone = (plain & (problem.benchmark is None)) | sells_only | buys_only
+    stiffness = None
+    if problem.terminal_penalty is not None:
+        size = jnp.sum(volume)
+        size = jnp.where(size > 0, size, 1)
+        volume = jnp.append(volume, size)
+        stiffness = (problem.terminal_penalty * size)[None]
+        monotone = jnp.asarray(False)
     cost, shift, monotone = _take_off_spread(cost, monotone, jnp.sign(problem.shares - problem.target))
+    uncapped = jnp.all(jnp.isinf(low)) & jnp.all(jnp.isinf(high))
+    smooth = uncapped & (monotone | jnp.all(cost.half_spread() == 0))
     return Program(
         volume,
-        problem.risk_aversion * node_variance,
-        node_drift,
+        weight,
+        charge,
         problem.shares,
         problem.target,
-        cost,
+        StepCosts(cost, stiffness),
         shift,
         monotone,
+        smooth,
     )
+
+
+def node_terms(problem: Liquidation) -> tuple[Float[Array, " nodes"], Float[Array, " nodes"]]:
+    """W and d of every node, γ times its variance and its drift: U holds Σ ½W(x − benchmark)² − d(x − benchmark)."""
+    steps = (problem.grid.steps,)
+    variance = jnp.broadcast_to(problem.market.step_variance, steps)
+    drift = jnp.broadcast_to(problem.market.step_drift, steps)
+    if problem.convention == "continuous":
+        weight, drift = (through_ends(node_sums(x), x[0] / 2, x[-1] / 2) for x in (variance, drift))
+    else:
+        weight, drift = (jnp.append(jnp.zeros((1,), x.dtype), x) for x in (variance, drift))
+    return problem.risk_aversion * weight, drift
+
+
+def constant_part(problem: Liquidation) -> Float[Array, ""]:
+    """What U owes to the ends of the path, to the benchmark and to permanent impact: no schedule changes it."""
+    weight, drift = node_terms(problem)
+    first, last = problem.shares, problem.target
+    aim = jnp.zeros_like(weight) if problem.benchmark is None else problem.benchmark
+    end = last if problem.terminal_penalty is None else jnp.zeros_like(last)
+    off = through_ends(jnp.zeros_like(weight[1:-1]), first, end) - aim
+    held = jnp.sum(weight / 2 * off**2 - drift * off)
+    return held + problem.market.permanent_impact / 2 * (first**2 - last**2)
 
 
 def _take_off_spread(cost: ExecutionCost, monotone: Array, sign: Array) -> tuple[ExecutionCost, Array, Array]:
@@ -122,7 +204,7 @@ def _take_off_spread(cost: ExecutionCost, monotone: Array, sign: Array) -> tuple
     return cost.less_spread(taken), taken * sign, monotone
 
 
-def scale(program: Program) -> tuple[Program, ScaledCost, Units]:
+def scale(program: Program) -> tuple[Program, Units]:
     """The programme in units of its own size. The units carry no derivative: the answer does not depend on them."""
     program = jax.tree.map(lax.stop_gradient, program)
     units = _units(program)
@@ -132,24 +214,29 @@ def scale(program: Program) -> tuple[Program, ScaledCost, Units]:
         program.charge / units.marginal,
         program.first / units.shares,
         program.last / units.shares,
-        program.cost,
+        program.cost.in_units(units),
         program.shift,
         program.monotone,
+        program.smooth,
     )
-    return scaled, ScaledCost(program.cost, units), units
+    return scaled, units
 
 
 def _units(program: Program) -> Units:
-    volume = jnp.sum(program.volume)
+    steps = program.volume if program.cost.stiffness is None else program.volume[:-1]
+    cost = program.cost.cost
+    volume = jnp.sum(steps)
     push = jnp.sum(jnp.abs(program.charge))
     mean_weight = jnp.sum(program.weight)
     hold = jnp.where(mean_weight > 0, push / jnp.where(mean_weight > 0, mean_weight, 1), jnp.inf)
-    reach = jnp.max(jnp.abs(program.cost.optimal_rate(jnp.broadcast_to(push, program.volume.shape)))) * volume
+    reach = jnp.max(jnp.abs(cost.optimal_rate(jnp.broadcast_to(push, steps.shape)))) * volume
     shares = jnp.maximum(jnp.maximum(jnp.abs(program.first), jnp.abs(program.last)), jnp.minimum(hold, reach))
     shares = jnp.where(shares > 0, shares, 1)
     volume = jnp.where(volume > 0, volume, 1)
-    rates = jnp.broadcast_to(shares / volume, program.volume.shape)
-    marginal = jnp.sum(program.volume * program.cost.marginal(rates)) / volume
+    low, high = cost.bounds()
+    side = jnp.where(jnp.all(high <= 0), -1, 1)
+    rates = jnp.clip(jnp.broadcast_to(side * shares / volume, steps.shape), low, high)
+    marginal = jnp.sum(steps * jnp.abs(cost.marginal(rates))) / volume
     return Units(shares, volume, jnp.where(marginal > 0, marginal, 1))
 
 
@@ -170,22 +257,33 @@ class Certificate(eqx.Module):
     residual: Float[Array, ""]
 
 
-def certify(
+def certificate_of(
     program: Program,
     inventory: Float[Array, " interior"],
     marginal: Float[Array, " steps"],
     size: Float[Array, ""],
+    on_rails: Float[Array, " interior"] | None = None,
 ) -> Certificate:
-    """Bound the suboptimality of a pair that satisfies the rails.
+    """Bound the suboptimality of a schedule by any y: primal less dual value, summed without cancellation.
+
+    With q̂ the inventories that make y satisfy the rails,   gap = Σ b [L(ρ) + H(y) − ρy] + ½ Σ w (q − q̂)².
 
     Args:
         inventory: q at the interior nodes, shares.
         marginal: y, with `program.shift` taken off; currency per share.
         size: execution cost + (γ/2) variance of the schedule, by which the gap is divided.
+        on_rails: q̂; None where it is q.
     """
     rates = program.rates(inventory)
+    if program.cost.is_capped:
+        rounding = 1e-9 if rates.dtype == jnp.float64 else 1e-4
+        clipped = jnp.clip(rates, *program.cost.bounds(rates))
+        size_of_rates = jnp.maximum(jnp.abs(clipped), jnp.max(jnp.abs(clipped)))
+        rates = jnp.where(jnp.abs(rates - clipped) <= rounding * size_of_rates, clipped, rates)
     slack = program.cost.value(rates) + program.cost.hamiltonian(marginal) - rates * marginal
-    gap = jnp.sum(program.volume * jnp.maximum(slack, 0))
+    gap = jnp.sum(jnp.where(program.volume > 0, program.volume * jnp.maximum(slack, 0), 0))
+    if on_rails is not None:
+        gap = gap + jnp.sum(program.weight * (inventory - on_rails) ** 2) / 2
     miss = jnp.sum(program.volume * jnp.abs(rates - program.cost.optimal_rate(marginal)))
     moved = jnp.sum(program.volume * jnp.abs(rates))
     return Certificate(

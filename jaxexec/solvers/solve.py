@@ -1,17 +1,22 @@
 """`solve`: one problem in, one certified schedule out. Failure tiers and derivatives are joined here."""
 
 import functools
-from typing import Literal
+from typing import Literal, overload
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool
 
+from jaxexec.basket import Basket, BasketSchedule
+from jaxexec.costs import CustomCost
 from jaxexec.liquidation import Liquidation, Schedule, discrete_cost
-from jaxexec.numerics.arrays import is_concrete
+from jaxexec.numerics.arrays import as_float, is_concrete
 from jaxexec.numerics.status import Flag, Status, poison, replace_where
+from jaxexec.solvers.basket import solve_basket
+from jaxexec.solvers.block_ladder import BlockLadderNewton
 from jaxexec.solvers.ladder_newton import LadderNewton
 from jaxexec.solvers.plan import ScheduleSolver
 from jaxexec.solvers.program import Certificate
@@ -21,13 +26,31 @@ _GAP_OK = {"float64": 1e-8, "float32": 1e-5}
 _GAP_INACCURATE = {"float64": 1e-5, "float32": 1e-3}
 
 
+@overload
 def solve(
     problem: Liquidation,
     solver: ScheduleSolver | None = None,
     *,
+    guess: Schedule | ArrayLike | None = None,
     throw: bool = False,
     on_failure: Literal["nan", "best"] = "nan",
-) -> Schedule:
+) -> Schedule: ...
+@overload
+def solve(
+    problem: Basket,
+    solver: BlockLadderNewton | None = None,
+    *,
+    throw: bool = False,
+    on_failure: Literal["nan", "best"] = "nan",
+) -> BasketSchedule: ...
+def solve(
+    problem: Liquidation | Basket,
+    solver: ScheduleSolver | BlockLadderNewton | None = None,
+    *,
+    guess: Schedule | ArrayLike | None = None,
+    throw: bool = False,
+    on_failure: Literal["nan", "best"] = "nan",
+) -> Schedule | BasketSchedule:
     """The schedule of least E + (γ/2) Var, with a proof of how close to least it is.
 
     Works under `jit`, `vmap`, `grad`, `jacfwd` and `jacrev`, and keeps the dtype of the problem. Derivatives are those
@@ -35,40 +58,75 @@ def solve(
     solve (envelope theorem).
 
     Args:
-        problem: the order, its market, cost and risk aversion.
-        solver: the method; None means `LadderNewton()`.
+        problem: the order, its market, cost and risk aversion; or a `Basket` of orders.
+        solver: the method; None means `LadderNewton()`, for a basket `BlockLadderNewton()`.
+        guess: a schedule that is thought to be near, or its (steps,) costates, to start from; it changes how many
+            iterations are needed, never what is found. One that is not finite is left aside, with the flag
+            GUESS_IGNORED. Only `LadderNewton` makes use of it.
         throw: raise on failure instead of returning a status. Concrete problems only.
         on_failure: "nan", or "best" for the best iterate where the solver did not converge; the status stays. Problems
             that were refused (not finite, not convex, infeasible) have no iterate and are NaN in either case.
 
     Returns:
-        The schedule. Where `status` is not usable (see `Status`) its values are NaN.
+        The schedule (of a basket a `BasketSchedule`). Where `status` is not usable (see `Status`) its values are NaN.
 
     Raises:
-        ValueError: `throw` with a traced problem, a problem that is not a `Liquidation`, or another `on_failure`.
+        ValueError: `throw` with a traced problem, a problem that is not a `Liquidation`, another `on_failure`, or a
+            guess of another shape.
         RuntimeError: `throw` and a failed status; the message names cause and remedy.
 
     Source: Guéant, The Financial Mathematics of Market Liquidity (2016), ch. 3, for the system; the certificate is its
     convex dual.
     """
+    if isinstance(problem, Basket):
+        return _solve_basket(problem, solver, guess, throw, on_failure)
     if not isinstance(problem, Liquidation):
-        raise ValueError(f"problem must be a jaxexec.Liquidation, got {type(problem).__name__}")
+        raise ValueError(f"problem must be a jaxexec.Liquidation or Basket, got {type(problem).__name__}")
+    if not isinstance(solver, ScheduleSolver | None):
+        raise ValueError(f"solver must be a method for one order, such as LadderNewton(), got {type(solver).__name__}")
     if on_failure not in ("nan", "best"):
         raise ValueError(f"on_failure must be 'nan' or 'best', got {on_failure!r}")
-    schedule = _solve(problem, LadderNewton() if solver is None else solver, on_failure == "best")
+    start = _as_guess(problem, guess)
+    schedule = _solve(problem, start, LadderNewton() if solver is None else solver, on_failure == "best")
     if throw:
-        _raise_on_failure(schedule)
+        raise_on_failure(schedule)
     return schedule
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _solve(problem: Liquidation, solver: ScheduleSolver, keep_best: bool) -> Schedule:
+def _solve_basket(basket: Basket, solver, guess, throw: bool, on_failure) -> BasketSchedule:
+    if guess is not None:
+        raise ValueError("guess is for a single order: a basket's solver starts by itself")
+    if not isinstance(solver, BlockLadderNewton | None):
+        raise ValueError(f"the solver of a basket must be a BlockLadderNewton, got {type(solver).__name__}")
+    return solve_basket(basket, solver, throw=throw, on_failure=on_failure)
+
+
+def _as_guess(problem: Liquidation, guess: Schedule | ArrayLike | None) -> ArrayLike:
+    """Costates to start from; infinite for none, so that with and without a guess one programme is compiled."""
+    steps, dtype = problem.grid.steps, np.dtype(problem.shares.dtype)
+    if guess is None:
+        return _no_guess(steps, dtype)
+    costate = guess.costate if isinstance(guess, Schedule) else as_float("guess", guess)
+    if costate.shape != (steps,):
+        raise ValueError(f"guess must have shape ({steps},), one costate a step, got {costate.shape}")
+    return costate.astype(dtype)
+
+
+@functools.cache
+def _no_guess(steps: int, dtype: np.dtype) -> np.ndarray:
+    return np.full(steps, np.inf, dtype)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _solve(problem: Liquidation, guess: Array, solver: ScheduleSolver, keep_best: bool) -> Schedule:
     refusal = _refusal(problem)
     refused = refusal != Status.OK
     problem = _harmless_where(refused, problem)
-    plan = solver.plan(problem)
+    plan = solver.plan(problem, guess)
     status = jnp.where(refused, refusal, _verdict(plan.proof, plan.finite))
+    status = jnp.where(_is_convex_where_used(problem, plan.trades), status, Status.NONCONVEX)
     failed = (refused | ~plan.finite) if keep_best else status > Status.LOCAL
+    ignored = ~jnp.all(jnp.isfinite(guess)) & ~jnp.all(guess == jnp.inf)
     single = problem.shares.dtype == jnp.float32
     return Schedule(
         times=poison(problem.grid.times, failed),
@@ -78,11 +136,11 @@ def _solve(problem: Liquidation, solver: ScheduleSolver, keep_best: bool) -> Sch
         expected_cost=poison(plan.expected_cost, failed),
         variance=poison(plan.variance, failed),
         objective=poison(plan.objective, failed),
-        duality_gap=plan.proof.duality_gap,
-        relative_gap=plan.proof.relative_gap,
-        residual=plan.proof.residual,
+        duality_gap=_finite(plan.proof.duality_gap),
+        relative_gap=_finite(plan.proof.relative_gap),
+        residual=_finite(plan.proof.residual),
         status=status.astype(jnp.int32),
-        flags=jnp.asarray(Flag.FLOAT32 if single else Flag.NONE, jnp.int32),
+        flags=(jnp.where(ignored, Flag.GUESS_IGNORED, 0) + (Flag.FLOAT32 if single else 0)).astype(jnp.int32),
         iterations=plan.iterations,
     )
 
@@ -95,37 +153,56 @@ def _refusal(problem: Liquidation) -> Array:
     nonnegative = (market.volume, market.volatility, market.gap_variance, market.permanent_impact)
     signs = functools.reduce(jnp.logical_and, [jnp.all(curve >= 0) for curve in nonnegative])
     convex = discrete_cost(problem)[1] & (problem.risk_aversion >= 0)
-    reachable = (jnp.sum(jnp.broadcast_to(market.step_volume, (problem.grid.steps,))) > 0) | (
-        problem.shares == problem.target
-    )
+    reachable = _is_reachable(problem)
     refusal = jnp.where(reachable, Status.OK, Status.INFEASIBLE)
     refusal = jnp.where(convex, refusal, Status.NONCONVEX)
     return jnp.where(finite & ordered & signs, refusal, Status.NONFINITE_INPUT)
 
 
+def _finite(x: Array) -> Array:
+    """A bound that is not a number, or infinite, as the largest number: it stays comparable in a failed lane."""
+    return jnp.where(jnp.isfinite(x), x, jnp.finfo(x.dtype).max)
+
+
+def _is_convex_where_used(problem: Liquidation, trades: Array) -> Bool[Array, ""]:
+    """Whether samples of a user's own cost show it convex as far as the schedule goes; known costs need no look."""
+    parts = jax.tree.leaves(problem.cost, is_leaf=lambda part: isinstance(part, CustomCost))
+    if not any(isinstance(part, CustomCost) for part in parts):
+        return jnp.asarray(True)
+    volume = lax.stop_gradient(jnp.broadcast_to(problem.market.step_volume, trades.shape))
+    open_ = volume > 0
+    rates = jnp.where(open_, lax.stop_gradient(trades) / jnp.where(open_, volume, 1), 0)
+    return jnp.all(problem.cost.is_convex(jnp.max(jnp.abs(rates))))
+
+
+def _is_reachable(problem: Liquidation) -> Bool[Array, ""]:
+    """Whether the caps and the volume allow the order at all: Σ b ρ_min ≤ x_0 − x_N ≤ Σ b ρ_max."""
+    if problem.terminal_penalty is not None:
+        return jnp.asarray(True)
+    volume = jnp.broadcast_to(problem.market.step_volume, (problem.grid.steps,))
+    open_ = volume > 0
+    low, high = (jnp.sum(jnp.where(open_, volume * bound, 0)) for bound in problem.cost.bounds())
+    span = problem.shares - problem.target
+    slack = 8 * jnp.finfo(span.dtype).eps * jnp.abs(span)
+    return (span == 0) | ((low - slack <= span) & (span <= high + slack) & jnp.any(open_))
+
+
 def _harmless_where(refused: Bool[Array, ""], problem: Liquidation) -> Liquidation:
     """A problem of the same shapes that any solver can solve, in the lanes that were refused."""
-    nodes = problem.grid.times.shape[0]
-    market = problem.market
-    safe = jax.tree.map(jnp.ones_like, problem)
-    zero_fields = (
-        market.permanent_impact,
-        market.drift,
-        market.gap_variance,
-        problem.target,
-        problem.risk_aversion,
-    )
-    zeros = iter([jnp.zeros_like(f) for f in zero_fields])
-    safe = _replace_fields(safe, jnp.arange(nodes, dtype=problem.grid.times.dtype), zeros)
+    safe = jax.tree_util.tree_map_with_path(_harmless, problem)
     return jax.tree.map(lambda x, s: replace_where(jnp.broadcast_to(refused, x.shape), x, s), problem, safe)
 
 
-def _replace_fields(safe: Liquidation, times: Array, zeros) -> Liquidation:
-    def fields(p: Liquidation):
-        m = p.market
-        return [m.permanent_impact, m.drift, m.gap_variance, p.target, p.risk_aversion, m.grid.times]
+_HARMLESS_AT_ZERO = {"permanent_impact", "drift", "gap_variance", "elapsed", "target", "risk_aversion", "benchmark"}
 
-    return eqx.tree_at(fields, safe, [*zeros, times])
+
+def _harmless(path, leaf: Array) -> Array:
+    name = getattr(path[-1], "name", "")
+    if name == "times":
+        return jnp.arange(leaf.shape[0], dtype=leaf.dtype)
+    if name in _HARMLESS_AT_ZERO:
+        return jnp.zeros_like(leaf)
+    return -jnp.ones_like(leaf) if name == "rho_min" else jnp.ones_like(leaf)
 
 
 def _verdict(proof: Certificate, finite: Array) -> Array:
@@ -136,7 +213,7 @@ def _verdict(proof: Certificate, finite: Array) -> Array:
     return jnp.where(finite & jnp.isfinite(gap), status, Status.NONFINITE_INTERNAL)
 
 
-def _raise_on_failure(schedule: Schedule) -> None:
+def raise_on_failure(schedule: Schedule) -> None:
     if not is_concrete(schedule.status):
         raise ValueError("throw=True needs concrete values: read `status` inside jit, vmap or grad instead")
     for index, code in np.ndenumerate(np.asarray(schedule.status)):

@@ -42,8 +42,8 @@ def differences(function, problem):
         leaf = np.asarray(leaf)
         slope = np.full(leaf.shape, np.nan)
         for index in np.ndindex(leaf.shape):
-            if name == "volume" and leaf[index] == 0:
-                continue  # no negative volume to step to
+            if name in ("volume", "elapsed") and leaf[index] == 0:
+                continue  # nothing negative to step to
             step = 1e-5 if name == "times" else 3e-4 * (abs(leaf[index]) or SCALES[name])
 
             def at(k, i=i, leaf=leaf, index=index, step=step):

@@ -1,0 +1,162 @@
+"""`solve_basket`: one basket in, one certified schedule out. Failure tiers and derivatives are joined here."""
+
+import functools
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool
+
+from jaxexec.basket import (
+    Basket,
+    BasketSchedule,
+    FactorCovariance,
+    basket_cost,
+    basket_execution_cost,
+    basket_variance,
+    coupled_cost,
+)
+from jaxexec.numerics.arrays import is_concrete
+from jaxexec.numerics.block_tridiagonal import semidefinite_columns
+from jaxexec.numerics.status import Flag, Status, poison, replace_where
+from jaxexec.solvers.basket_program import attach, build, certify, constant_part, envelope, scale
+from jaxexec.solvers.block_ladder import BlockLadderNewton
+from jaxexec.solvers.program import Certificate
+
+# Largest relative duality gap that is called OK, and the one that is still called OK_INACCURATE: those of `solve`.
+_GAP_OK = {"float64": 1e-8, "float32": 1e-5}
+_GAP_INACCURATE = {"float64": 1e-5, "float32": 1e-3}
+_SYMMETRIC = {"float64": 1e-10, "float32": 1e-5}
+
+
+def solve_basket(
+    basket: Basket,
+    solver: BlockLadderNewton | None = None,
+    *,
+    throw: bool = False,
+    on_failure: Literal["nan", "best"] = "nan",
+) -> BasketSchedule:
+    """The schedules of least E + (γ/2) Var of a basket, with a proof of how close to least they are.
+
+    Works under `jit`, `vmap`, `grad`, `jacfwd` and `jacrev`. Statuses, NaN and derivatives are those of `solve`.
+
+    Args:
+        basket: the orders, their market, costs and covariance.
+        solver: the method; None means `BlockLadderNewton()`.
+        throw: raise on failure instead of returning a status. Concrete baskets only.
+        on_failure: "nan", or "best" for the best iterate where the solver did not converge; the status stays.
+
+    Raises:
+        ValueError: `throw` with a traced basket, a basket that is none, or another `on_failure`.
+        RuntimeError: `throw` and a failed status.
+    """
+    if not isinstance(basket, Basket):
+        raise ValueError(f"basket must be a jaxexec.Basket, got {type(basket).__name__}")
+    if on_failure not in ("nan", "best"):
+        raise ValueError(f"on_failure must be 'nan' or 'best', got {on_failure!r}")
+    schedule = _solve(basket, BlockLadderNewton() if solver is None else solver, on_failure == "best")
+    if throw:
+        _raise_on_failure(schedule)
+    return schedule
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _solve(basket: Basket, solver: BlockLadderNewton, keep_best: bool) -> BasketSchedule:
+    refusal = _refusal(basket)
+    refused = refusal != Status.OK
+    basket = _harmless_where(refused, basket)
+    program = build(basket)
+    scaled, curves, units = scale(program)
+    found = solver.iterate(scaled, curves)
+    fixed_q, fixed_y = found.inventory * units.shares[None], found.marginal * units.price[None]
+    finite = jnp.all(jnp.isfinite(fixed_q)) & jnp.all(jnp.isfinite(fixed_y))
+    fixed_q, fixed_y = lax.stop_gradient((jnp.where(finite, fixed_q, 0), jnp.where(finite, fixed_y, 0)))
+
+    inventory, marginal = attach(program, fixed_q, fixed_y)
+    nodes = jnp.concatenate([basket.shares[None], inventory, basket.target[None]])
+    trades = jnp.where(program.volume > 0, nodes[:-1] - nodes[1:], 0)
+    expected, variance = basket_cost(basket, nodes, trades), basket_variance(basket, nodes)
+    value = lax.stop_gradient(expected + basket.risk_aversion / 2 * variance)
+    best = envelope(value, program, constant_part(basket), inventory, marginal)
+    size = basket_execution_cost(basket, trades) + basket.risk_aversion / 2 * variance
+    proof = jax.tree.map(lax.stop_gradient, certify(program, inventory, marginal, size))
+
+    status = jnp.where(refused, refusal, _verdict(proof, finite))
+    failed = (refused | ~finite) if keep_best else status > Status.LOCAL
+    single = basket.shares.dtype == jnp.float32
+    return BasketSchedule(
+        times=poison(basket.grid.times, failed),
+        inventory=poison(nodes, failed),
+        trades=poison(trades, failed),
+        costate=poison(-marginal, failed),
+        expected_cost=poison(expected, failed),
+        variance=poison(variance, failed),
+        objective=poison(best, failed),
+        duality_gap=proof.duality_gap,
+        relative_gap=proof.relative_gap,
+        residual=proof.residual,
+        status=status.astype(jnp.int32),
+        flags=jnp.asarray(Flag.FLOAT32 if single else Flag.NONE, jnp.int32),
+        iterations=found.iterations,
+    )
+
+
+def _refusal(basket: Basket) -> Array:
+    """The status of a basket that cannot be solved, found from its inputs alone."""
+    finite = functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(basket)])
+    market = basket.market
+    signs = jnp.all(market.volume >= 0) & jnp.all(market.permanent_impact >= 0)
+    ordered = jnp.all(basket.grid.durations > 0)
+    convex = coupled_cost(basket)[2] & (basket.risk_aversion >= 0) & _is_covariance(basket)
+    tradable = jnp.sum(basket.step_volume, 0) > 0
+    reachable = jnp.all(tradable | (basket.shares == basket.target))
+    refusal = jnp.where(reachable, Status.OK, Status.INFEASIBLE)
+    refusal = jnp.where(convex, refusal, Status.NONCONVEX)
+    return jnp.where(finite & ordered & signs, refusal, Status.NONFINITE_INPUT)
+
+
+def _is_covariance(basket: Basket) -> Bool[Array, ""]:
+    """Symmetric and positive semidefinite up to rounding, the couplings symmetric."""
+    tolerance = _SYMMETRIC[str(basket.shares.dtype)]
+    given = (basket.cross_impact, basket.permanent_impact, basket.covariance)
+    sound = jnp.asarray(True)
+    for matrix in given:
+        if matrix is None or isinstance(matrix, FactorCovariance):
+            continue
+        skew = jnp.max(jnp.abs(matrix - jnp.swapaxes(matrix, -1, -2)))
+        sound = sound & (skew <= tolerance * jnp.max(jnp.abs(matrix)))
+    if isinstance(basket.covariance, FactorCovariance):
+        return sound & jnp.all(basket.covariance.specific >= 0)
+    dense = basket.daily_covariance
+    each = dense if dense.ndim == 3 else dense[None]
+    return sound & jnp.all(jax.vmap(lambda m: semidefinite_columns(m, tolerance)[1])(each))
+
+
+def _harmless_where(refused: Bool[Array, ""], basket: Basket) -> Basket:
+    """A basket of the same shapes that can be solved, in the lanes that were refused."""
+    safe = jax.tree.map(jnp.zeros_like, basket)
+    ones = jax.tree.map(jnp.ones_like, (basket.shares, basket.market.volume, basket.cost))
+    nodes = basket.grid.times.shape[0]
+    times = jnp.arange(nodes, dtype=basket.grid.times.dtype)
+    safe = eqx.tree_at(lambda b: (b.shares, b.market.volume, b.cost, b.market.grid.times), safe, (*ones, times))
+    return jax.tree.map(lambda x, s: replace_where(jnp.broadcast_to(refused, x.shape), x, s), basket, safe)
+
+
+def _verdict(proof: Certificate, finite: Array) -> Array:
+    dtype, gap = str(proof.relative_gap.dtype), proof.relative_gap
+    status = jnp.where(gap <= _GAP_INACCURATE[dtype], Status.OK_INACCURATE, Status.MAX_STEPS)
+    status = jnp.where(gap <= _GAP_OK[dtype], Status.OK, status)
+    return jnp.where(finite & jnp.isfinite(gap), status, Status.NONFINITE_INTERNAL)
+
+
+def _raise_on_failure(schedule: BasketSchedule) -> None:
+    if not is_concrete(schedule.status):
+        raise ValueError("throw=True needs concrete values: read `status` inside jit, vmap or grad instead")
+    for index, code in np.ndenumerate(np.asarray(schedule.status)):
+        status = Status(int(code))
+        if status > Status.LOCAL:
+            where = f" (basket {index})" if index else ""
+            raise RuntimeError(f"solve ended with {status.name}{where}. {status.remedy}")
