@@ -28,14 +28,15 @@ ETA = 0.1
 
 
 class Level(NamedTuple):
-    """An error to reach, and the cells and the tolerance of Newton's method that reach it."""
+    """An error to reach, the cells and the tolerance of Newton's method that reach it, and orders to a chunk."""
 
     error: float
     cells: int
     rtol: float
+    chunk: int
 
 
-LEVELS = (Level(5e-4, 9, 1e-4), Level(6e-7, 47, 1e-7), Level(2.5e-9, 184, 1e-9))
+LEVELS = (Level(5e-4, 9, 1e-4, 1024), Level(6e-7, 47, 1e-7, 512), Level(2.5e-9, 184, 1e-9, 128))
 
 
 class Orders(NamedTuple):
@@ -70,18 +71,19 @@ def problem(order: Orders, cells: int) -> jx.Liquidation:
     return jx.Liquidation(1.0, market, jx.PowerLawCost(ETA, phi), gamma)
 
 
-def run(number: int = 2048, sample: int = 12, chunk: int = 128, quick: bool = False) -> list[harness.Row]:
+def run(number: int = 2048, sample: int = 12, quick: bool = False) -> list[harness.Row]:
     """One row an error: CPU seconds an order on both sides."""
     levels = LEVELS
     if quick:
-        number, sample, chunk, levels = 32, 1, 32, LEVELS[:1]
+        number, sample, levels = 32, 1, LEVELS[:1]
     batch = orders(number)
     picked = np.linspace(0, number - 1, sample).astype(int)
     tight = _peer_solutions(batch, picked, 1e-12)
     rows = []
     for level in levels:
+        chunk = min(level.chunk, number)
         ours = harness.compiled(_solver(level.cells, level.rtol, number, chunk), batch)
-        reference = harness.compiled(_solver(8 * level.cells, 1e-11, number, chunk), batch).result
+        reference = harness.compiled(_solver(8 * level.cells, 1e-11, number, min(chunk, 128)), batch).result
         truth = np.asarray(reference.inventory)[:, ::16]
         error = float(np.max(np.abs(np.asarray(ours.result.inventory)[:, ::2] - truth)))
         if int(jnp.max(ours.result.status)) > jx.Status.OK_INACCURATE:

@@ -16,10 +16,15 @@ BEGIN, END = "<!-- evidence:begin -->", "<!-- evidence:end -->"
 HEAD = "| what | jaxexec | error | peer | | error | faster |\n|---|--:|--:|---|--:|--:|--:|"
 
 
+SPEED = ("schedules", "mixed", "continuum", "baskets", "almgren_chriss", "impact")
+LIMITS = ("start_up", "growth", "reliability")
+
+
 def table(folder: Path = harness.RESULTS) -> str:
     """The table in Markdown, one line a row of the benchmarks."""
-    lines = [_speed(r) for name in ("schedules", "almgren_chriss", "impact") for r in harness.load(name, folder)]
+    lines = [_speed(r) for name in SPEED for r in harness.load(name, folder)]
     lines += [_gradient(r) for r in harness.load("gradients", folder)]
+    lines += [_limit(r) for name in LIMITS for r in harness.load(name, folder)]
     return "\n".join([HEAD, *lines, "", _footer(folder)])
 
 
@@ -50,20 +55,42 @@ def replaced(text: str, made: str) -> str:
     return f"{before}{BEGIN}\n{made}\n{END}{after}"
 
 
+_WORDS = {
+    "schedules": "power-law schedule",
+    "mixed schedules": "schedule with kinks, caps, drift, gaps and dead volume",
+    "impact estimates": "impact of a trade, with Newey–West errors",
+}
+
+
 def _speed(row: harness.Row) -> str:
-    what = {
-        "schedules": "power-law schedule",
-        "Almgren–Chriss closed form": "Almgren–Chriss closed form",
-        "impact estimates": "impact of a trade, with Newey–West errors",
-    }[row.case]
-    unit = f"batch of {row.size['orders']:,} × {row.size['steps']} steps" if "orders" in row.size else ""
-    unit = unit or f"{row.size['trades']:,} trades of {row.size['stocks']:,} stocks"
-    narrow = "" if row.dtype == "float64" else f", {row.dtype}"
-    where = "" if row.device.startswith("cpu") else f", {row.device}"
-    cells = [f"{what}, {unit}{narrow}{where}", _seconds(row.run_seconds), _error(row.error)]
+    cells = [_what(row), _seconds(row.run_seconds), _error(row.error)]
     cells += [row.peer or "–", _seconds(row.peer_seconds), _error(row.peer_error)]
     cells.append("–" if row.ratio is None else f"{_figures(row.ratio)}×")
     return f"| {' | '.join(cells)} |"
+
+
+def _limit(row: harness.Row) -> str:
+    """What has no peer: its note says what the figure is."""
+    if row.peer:
+        return _gradient(row)
+    note = row.note.replace("|", "\\|")
+    return f"| {_what(row)} | {_seconds(row.run_seconds)} | {_error(row.error)} | {note} | – | – | – |"
+
+
+def _what(row: harness.Row) -> str:
+    sizes = row.size
+    if "trades" in sizes:
+        unit = f", {sizes['trades']:,} trades of {sizes['stocks']:,} stocks"
+    elif sizes.get("orders") == 1:
+        unit = f", {sizes['steps']} steps"
+    elif {"orders", "steps"} <= sizes.keys():
+        others = [f"{v:,} {k}" for k, v in sizes.items() if k not in ("orders", "steps", "inputs")]
+        unit = f", batch of {sizes['orders']:,} × {sizes['steps']} steps" + "".join(f", {o}" for o in others)
+    else:
+        unit = "".join(f", {v:,} {k.replace('_', ' ')}" for k, v in sizes.items())
+    narrow = "" if row.dtype == "float64" else f", {row.dtype}"
+    where = "" if row.device.startswith("cpu") else f", {row.device}"
+    return f"{_WORDS.get(row.case, row.case)}{unit}{narrow}{where}"
 
 
 def _gradient(row: harness.Row) -> str:
@@ -81,10 +108,11 @@ def _footer(folder: Path) -> str:
     last = max(rows, key=lambda r: r.created)
     peers = ", ".join(f"{k} {v}" for k, v in sorted(last.versions.items()) if k not in ("jaxexec", "jaxlib"))
     return (
-        "Times are for one order or one trade, by the clock and compiling apart (impact: processor time of all "
-        "threads); each line was measured in one process. Errors: of a schedule, largest deviation of the inventory "
-        "from an 80-bit solution, over the order; of a closed form, relative, against 40 digits; of impact, relative, "
-        "against the peer; of a gradient, relative, against central differences. "
+        "Times are for one order or one trade, compiling apart; processor time of all threads on both sides for "
+        "schedules, baskets and impact, by the clock elsewhere; each line was measured in one process. Errors: of a "
+        "power-law schedule, largest deviation of the inventory from an 80-bit solution, over the order; of a mixed "
+        "one, relative duality gap; of a closed form, relative, against 40 digits; of impact, relative, against the "
+        "peer; of a gradient, relative, against central differences. "
         f"Last run {last.created[:10]}, {last.device}, {peers}. Every row with its notes: `benchmarks/results/`."
     )
 

@@ -26,16 +26,18 @@ class Kernel:
         self._solve.restype = ctypes.c_long
         self._real = ctypes.c_double if self.dtype == np.float64 else ctypes.c_float
 
-    def pack(self, volume: np.ndarray, weight: np.ndarray, phi: np.ndarray) -> tuple[np.ndarray, ...]:
+    def pack(
+        self, volume: np.ndarray, weight: np.ndarray, phi: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(orders, steps) arrays as packs of lanes, orders of like stiffness together."""
         order = np.argsort(weight.sum(1), kind="stable")
         if len(order) % LANES:
             raise ValueError(f"the number of orders must be a multiple of {LANES}, got {len(order)}")
-        packed = [
-            np.ascontiguousarray(a[order].reshape(-1, LANES, a.shape[1]).swapaxes(1, 2), self.dtype)
-            for a in (volume, weight)
-        ]
-        return (*packed, np.ascontiguousarray(phi[order], self.dtype), order)
+
+        def packed(curves: np.ndarray) -> np.ndarray:
+            return np.ascontiguousarray(curves[order].reshape(-1, LANES, curves.shape[1]).swapaxes(1, 2), self.dtype)
+
+        return packed(volume), packed(weight), np.ascontiguousarray(phi[order], self.dtype), order
 
     def run(self, volume: np.ndarray, weight: np.ndarray, phi: np.ndarray, tolerance: float, most: int = 60):
         """Interior inventories of packs, as fractions of the order, and the iterations of all packs."""

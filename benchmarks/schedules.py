@@ -84,12 +84,12 @@ def _against_c(host: Any, exact: np.ndarray, common: dict[str, Any], note: str, 
     variance = host.market.volatility**2 * np.diff(host.market.grid.times)[:, 0]
     weight = np.repeat((host.risk_aversion * variance * host.shares / price)[:, None], volume.shape[1] - 1, axis=1)
     built = kernel.Kernel(np.float64 if common["dtype"] == "float64" else np.float32)
-    *packs, order = built.pack(volume / total, weight, host.cost.phi)
+    volume, weight, phi, order = built.pack(volume / total, weight, host.cost.phi)
     tolerance = 1e-20 if common["dtype"] == "float64" else 1e-11
     (seconds,) = harness.median_seconds(
-        lambda: built.run(*packs, tolerance), repeats=2 if quick else 5, clock=time.process_time
+        lambda: built.run(volume, weight, phi, tolerance), repeats=2 if quick else 5, clock=time.process_time
     )
-    inventory = built.unpack(built.run(*packs, tolerance)[0], order) * host.shares[:, None]
+    inventory = built.unpack(built.run(volume, weight, phi, tolerance)[0], order) * host.shares[:, None]
     return [
         harness.row(
             "schedules",

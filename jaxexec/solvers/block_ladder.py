@@ -16,6 +16,7 @@ A `FactorCovariance` is made dense: after one node R is as full with factors as 
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
@@ -26,6 +27,8 @@ from jaxexec.solvers.basket_program import BasketProgram, Curves
 
 _KEEP_RATIO = 0.2
 _LINE_SEARCH_STEPS = 14
+_COARSER = 4
+_ROUGH_GAP, _ROUGH_STEPS = 1e-4, 10
 
 
 class BlockLadderNewton(eqx.Module):
@@ -92,7 +95,9 @@ class _Newton(NamedTuple):
         if small is None or any(jnp.ndim(x) > 1 for x in jax.tree.leaves(self.curves.cost)):
             return vwap
         steps = min(_ROUGH_STEPS, self.max_steps)
-        rough = self._replace(program=small, rail=small.rail(), gap_tolerance=_ROUGH_GAP, max_steps=steps).guarded()
+        rough = self._replace(
+            program=small, rail=self.rail._replace(scale=small.scale), gap_tolerance=_ROUGH_GAP, max_steps=steps
+        ).guarded()
         rates = _interpolated(small.rates(rough.inventory))
         fit = rough.converged & (p.volume > 0) & jnp.isfinite(rates) & (rates != 0)
         return jnp.where(fit, rates, vwap)
@@ -205,14 +210,13 @@ def _coarsened(program: BasketProgram) -> BasketProgram | None:
 
 
 def _interpolated(rates: Float[Array, "coarse assets"]) -> Float[Array, "steps assets"]:
-    """Linear between the middles of coarse steps, and beyond the last ones as far as a third of the rate there."""
+    """Linear between the middles of coarse steps and beyond them, at most half of a rate away from it."""
     ends = jnp.concatenate([2 * rates[:1] - rates[1:2], rates, 2 * rates[-1:] - rates[-2:-1]])
-    parts = []
+    room, parts = jnp.abs(rates) / 2, []
     for j in range(_COARSER):
         x = (j + 0.5) / _COARSER - 0.5
         other = ends[2:] if x > 0 else ends[:-2]
         change = abs(x) * (other - rates)
-        room = jnp.abs(rates) / 2
         parts.append(rates + jnp.clip(change, -room, room))
     return jnp.stack(parts, 1).reshape(-1, rates.shape[1])
 

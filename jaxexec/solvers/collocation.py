@@ -60,6 +60,9 @@ class Collocation(ScheduleSolver):
     rtol: float | None = eqx.field(static=True, default=None)
     max_steps: int = eqx.field(static=True, default=60)
 
+    def check(self, problem: Liquidation) -> None:
+        check_pairs(problem)
+
     def plan(self, problem: Liquidation, guess: Float[Array, " steps"]) -> Plan:
         paired = check_pairs(problem)
         program, found = self._solve(problem, guess)

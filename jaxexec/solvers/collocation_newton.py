@@ -72,31 +72,60 @@ class _Guarded(NamedTuple):
 
 
 def first_phase(program: Program, near: Float[Array, "steps lanes"], gap_tolerance: float, max_steps: int) -> Found:
-    """Guarded Newton from a guess `near` y, where that is finite; else from a solution on fewer cells, or from VWAP."""
+    """Guarded Newton from a guess `near` y, where that is finite; else from a solution on fewer cells, or from VWAP.
+
+    Lanes that fewer cells led astray begin again from VWAP.
+    """
     known = jnp.all(jnp.isfinite(near), 0)
-    start = _start(program, near, known, max_steps)
-    return guarded_newton(program, start, ~program.idle, gap_tolerance, max_steps)
+    start, carried = _start(program, near, known, max_steps)
+    first = guarded_newton(program, start, ~program.idle, gap_tolerance, _limit(carried, max_steps))
+    if carried is None:
+        return first
+
+    def astray(found: Found) -> Array:
+        return carried & ~found.converged
+
+    def again(found: Found) -> Found:
+        active, everywhere = astray(found), jnp.ones(near.shape, bool)
+        begin = program.cost.curve_point(_vwap(program, near), jnp.zeros_like(near), everywhere)
+        second = guarded_newton(program, begin, active, gap_tolerance, jnp.full(active.shape, max_steps, jnp.int32))
+        merged = jax.tree.map(lambda new, old: jnp.where(_rows(active, new), new, old), second, found)
+        return merged._replace(iterations=found.iterations + second.iterations)
+
+    return lax.cond(jnp.any(astray(first)), again, lambda found: found, first)
 
 
-def _start(program: Program, near: Array, known: Array, max_steps: int) -> CurvePoint:
+def _limit(carried: Array | None, max_steps: int) -> Array | int:
+    return max_steps if carried is None else jnp.where(carried, min(_ROUGH_STEPS, max_steps), max_steps)
+
+
+def _rows(lanes: Array, like: Array) -> Array:
+    return lanes if like.ndim == 1 else lanes[None]
+
+
+def _vwap(program: Program, like: Array) -> Array:
+    rate = direction(program) * jnp.maximum(jnp.abs(program.span), 0.1)
+    return jnp.broadcast_to(rate[None], like.shape)
+
+
+def _start(program: Program, near: Array, known: Array, max_steps: int) -> tuple[CurvePoint, Array | None]:
     """A point of the curve in every stage: at y = `near` in lanes where it is `known`, else as cheaply as it goes.
 
     An urgent order is far from VWAP, and all lanes wait for the last. So smooth lanes are solved roughly on a quarter
-    of the cells first, which start from a quarter of theirs, and y is carried over by polynomials.
+    of the cells first, which start from a quarter of theirs, and y is carried over by polynomials. Also which lanes.
     """
-    vwap = (direction(program) * jnp.maximum(jnp.abs(program.span), 0.1))[None]
-    y, use = jnp.where(known, near, 0), jnp.broadcast_to(known, near.shape)
+    use, carried = jnp.broadcast_to(known[None], near.shape), None
+    y = jnp.where(use, near, 0)
     if near.shape[0] // 2 >= _LEAST_CELLS and not _has_custom(program):
         small = _coarsened(program)
         active = program.smooth & program.monotone & ~program.idle & ~known
-        nothing = jnp.zeros_like(small.volume)
-        begin = _start(small, nothing, jnp.zeros_like(known), max_steps)
+        begin, _ = _start(small, jnp.zeros_like(small.volume), jnp.zeros_like(known), max_steps)
         found = guarded_newton(small, begin, active, _ROUGH_GAP, min(_ROUGH_STEPS, max_steps))
-        side = direction(program)
-        carried = side * _carried(found.path.marginal * side, near.shape[0])
-        fit = active & jnp.isfinite(carried) & found.converged
-        y, use = jnp.where(fit, carried, y), use | fit
-    return program.cost.curve_point(jnp.broadcast_to(vwap, near.shape), y, ~use)
+        side = direction(program)[None]
+        fine = side * _carried(found.path.marginal * side, near.shape[0])
+        carried = active & found.converged & jnp.all(jnp.isfinite(fine), 0)
+        y, use = jnp.where(carried[None], fine, y), use | carried[None]
+    return program.cost.curve_point(_vwap(program, near), y, ~use), carried
 
 
 def _has_custom(program: Program) -> bool:
@@ -173,7 +202,7 @@ def _lagrange(known: np.ndarray, at: float) -> np.ndarray:
 
 
 def guarded_newton(
-    program: Program, start: CurvePoint, active: Bool[Array, " lanes"], gap_tolerance: float, max_steps: int
+    program: Program, start: CurvePoint, active: Bool[Array, " lanes"], gap_tolerance: float, max_steps: int | Array
 ) -> Found:
     """Newton's method in the rates, except where a rate would fall below a fifth of itself: there in H'.
 

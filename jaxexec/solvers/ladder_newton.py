@@ -45,6 +45,9 @@ class LadderNewton(ScheduleSolver):
     max_steps: int = eqx.field(static=True, default=60)
     chunk: int | None = eqx.field(static=True, default=None)
 
+    def check(self, problem: Liquidation) -> None:
+        """Any order will do."""
+
     def plan(self, problem: Liquidation, guess: Float[Array, " steps"]) -> Plan:
         return plan_on_ladder(problem, self.iterate, guess)
 
@@ -98,6 +101,7 @@ def _solve_lanes(solver: LadderNewton, program: Program, guess: Array) -> Iterat
     lanes = program.volume.shape[0]
     dtype = program.volume.dtype
     rtol = solver.rtol if solver.rtol is not None else (1e-10 if dtype == jnp.float64 else 3e-6)
+    close = max(rtol / 100, 25 * float(jnp.finfo(dtype).eps))  # of the residual, which is of first order in the error
     chunk = chunk_size(lanes, solver.chunk)
     inputs = (program, guess)
     none = jnp.zeros((lanes,), jnp.int32)
@@ -120,7 +124,7 @@ def _solve_lanes(solver: LadderNewton, program: Program, guess: Array) -> Iterat
         i, state = carry
         stage = jax.tree.map(lambda x: x[i], stages)
         order, left = unfinished_first(state.converged, stiffness)
-        rough = functools.partial(_run_rough, stage, rtol)
+        rough = functools.partial(_run_rough, stage, close)
         return i + 1, in_chunks(rough, inputs, state, order, left, min(chunk, _ROUGH_CHUNK))
 
     return lax.while_loop(go_on, run_stage, (jnp.asarray(0, jnp.int32), state))[1]

@@ -84,12 +84,12 @@ def lanes_last(program: Program) -> Program:
 
 def lane_axis_last(x: Array) -> Array:
     """[lanes, ...] to [..., lanes]."""
-    return jnp.moveaxis(x, 0, -1) if x.shape[0] > 1 else x.reshape((*x.shape[1:], 1))
+    return jnp.moveaxis(x, 0, -1) if x.shape[0] != 1 else x.reshape((*x.shape[1:], 1))
 
 
 def lane_axis_first(x: Array) -> Array:
     """[..., lanes] to [lanes, ...]."""
-    return jnp.moveaxis(x, -1, 0) if x.shape[-1] > 1 else x.reshape((1, *x.shape[:-1]))
+    return jnp.moveaxis(x, -1, 0) if x.shape[-1] != 1 else x.reshape((1, *x.shape[:-1]))
 
 
 def _is_custom(node: Any) -> bool:

@@ -55,6 +55,9 @@ class MultipleShooting(ScheduleSolver):
         if self.segments < 1:
             raise ValueError(f"segments must be at least 1, got {self.segments}")
 
+    def check(self, problem: Liquidation) -> None:
+        """Any order will do."""
+
     def plan(self, problem: Liquidation, guess: Float[Array, " steps"]) -> Plan:
         return plan_on_ladder(problem, self.iterate, guess)
 

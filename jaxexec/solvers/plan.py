@@ -32,6 +32,10 @@ class ScheduleSolver(eqx.Module):
     """A method for one order. Its fields are static options; `solve` deals with refusals, statuses and NaN."""
 
     @abc.abstractmethod
+    def check(self, problem: Liquidation) -> None:
+        """Refuse, with a ValueError, what the method cannot take and can be seen before tracing."""
+
+    @abc.abstractmethod
     def plan(self, problem: Liquidation, guess: Float[Array, " steps"]) -> Plan:
         """Solve a problem whose inputs are sound, and attach the derivatives of the answer.
 

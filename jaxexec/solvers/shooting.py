@@ -43,6 +43,9 @@ class Shooting(ScheduleSolver):
     rtol: float | None = eqx.field(static=True, default=None)
     max_steps: int = eqx.field(static=True, default=200)
 
+    def check(self, problem: Liquidation) -> None:
+        """Any order will do."""
+
     def plan(self, problem: Liquidation, guess: Float[Array, " steps"]) -> Plan:
         return plan_on_ladder(problem, self.iterate, guess)
 

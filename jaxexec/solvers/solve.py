@@ -62,7 +62,7 @@ def solve(
         solver: the method; None means `LadderNewton()`, for a basket `BlockLadderNewton()`.
         guess: a schedule that is thought to be near, or its (steps,) costates, to start from; it changes how many
             iterations are needed, never what is found. One that is not finite is left aside, with the flag
-            GUESS_IGNORED. Only `LadderNewton` makes use of it.
+            GUESS_IGNORED. The shooting methods do without.
         throw: raise on failure instead of returning a status. Concrete problems only.
         on_failure: "nan", or "best" for the best iterate where the solver did not converge; the status stays. Problems
             that were refused (not finite, not convex, infeasible) have no iterate and are NaN in either case.
@@ -86,8 +86,9 @@ def solve(
         raise ValueError(f"solver must be a method for one order, such as LadderNewton(), got {type(solver).__name__}")
     if on_failure not in ("nan", "best"):
         raise ValueError(f"on_failure must be 'nan' or 'best', got {on_failure!r}")
-    start = _as_guess(problem, guess)
-    schedule = _solve(problem, start, LadderNewton() if solver is None else solver, on_failure == "best")
+    method = LadderNewton() if solver is None else solver
+    method.check(problem)
+    schedule = _solve(problem, _as_guess(problem, guess), method, on_failure == "best")
     if throw:
         raise_on_failure(schedule)
     return schedule
