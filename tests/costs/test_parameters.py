@@ -3,9 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxexec.costs import CustomCost
 from tests.costs.test_contract import ALL_COSTS, STEPS, each_cost, facts, rates_of
+
+# Nestings whose parts are here too, and whose compilation takes half a minute each.
+DEEP = {"custom among venues", "capped venues", "sum of a cap and a steep power"}
+not_too_deep = pytest.mark.parametrize("name", [name for name in ALL_COSTS if name not in DEEP])
 
 # Within every cap and clear of every kink, by more than a difference quotient moves.
 SMOOTH = np.asarray([-0.31, -0.05, 0.03, 0.11, 0.2, 0.41])
@@ -32,7 +37,7 @@ def reverse_mode(cost, weights, rates, p):
     return jax.grad(lambda c: jnp.sum(weights * parameter_mix(c, rates, p)))(cost)
 
 
-@each_cost
+@not_too_deep
 def test_derivatives_in_the_parameters(name):
     """Forward = reverse = central difference, caps and fractions included."""
     cost, rates = ALL_COSTS[name], jnp.asarray(np.abs(SMOOTH) if "sell-only" in name else SMOOTH)
@@ -105,7 +110,7 @@ def over_lanes(costs):
     return jax.tree.map(stack, *costs, is_leaf=lambda part: isinstance(part, CustomCost))
 
 
-@each_cost
+@not_too_deep
 def test_lanes_are_independent(name):
     lanes = [jax.tree.map(lambda x, k=k: x * (1 + 0.1 * k), ALL_COSTS[name]) for k in range(2)]
     rates = jnp.stack([rates_of(name), 0.9 * rates_of(name)], axis=-1)
