@@ -36,7 +36,7 @@ done[-1] = order.shares - done.sum()
 bound = jx.certify(order, done)
 assert bound.status == jx.Status.OK
 assert bound.lower_bound <= plan.objective * (1 + 1e-12) <= bound.objective * (1 + 1e-12)
-np.testing.assert_allclose(bound.objective, jx.objective(order, done), rtol=1e-12)
+np.testing.assert_allclose(bound.objective, jx.objective(order, jax.numpy.asarray(done)), rtol=1e-12)
 
 # At the optimum nothing is left on the table; a day at VWAP leaves more than one that was replanned.
 assert jx.certify(order, plan.trades).relative_excess < 1e-10
