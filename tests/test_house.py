@@ -14,7 +14,8 @@ PACKAGE = pathlib.Path(jaxexec.__file__).parent
 FLOORS = [
     {"_version", "numerics", "storage", "presentation"},
     {"market", "costs", "tape"},
-    {"liquidation", "basket", "impact"},
+    {"liquidation", "impact"},
+    {"basket"},
     {"schedules", "solvers"},
     {"frontier"},
     {"calibration", "scale"},
