@@ -21,8 +21,9 @@ from jaxtyping import Array
 
 import jaxexec as jx
 from benchmarks import harness
+from jaxexec.market import gauss_times
 from jaxexec.solvers.accuracy import graded_ends
-from jaxexec.solvers.collocation import Collocation, gauss_times
+from jaxexec.solvers.collocation import Collocation
 
 ETA = 0.1
 

@@ -105,18 +105,17 @@ def _many_grids(count: int) -> harness.Row:
         )
         for n in range(1, count + 1)
     ]
-    from jax._src import monitoring  # counts what XLA compiles; no public interface tells
-
     compiled = []
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             compiled.append(event)
 
-    monitoring.register_event_duration_secs_listener(listen)
+    jax.monitoring.register_event_duration_secs_listener(listen)
     begin = time.perf_counter()
     answers = jx.solve_many(orders, throw=True)
     seconds = time.perf_counter() - begin
+    jax.monitoring.unregister_event_duration_listener(listen)
     return harness.row(
         "solve_many, each order another grid",
         size={"orders": count, "compilations": len(compiled)},

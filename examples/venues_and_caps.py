@@ -49,7 +49,8 @@ free = in_pool < 0.15 * (1 - 1e-9)
 np.testing.assert_allclose(pool.marginal(in_pool)[free], price[free], rtol=1e-6)
 
 # What the cap costs: where it binds, one share more would cost less than it is worth by y − L'(c), y = −costate.
-shadow = np.sum(MARKET.step_volume * np.where(binding, -schedule.costate - venues.marginal(jax.numpy.asarray(limit)), 0))
+held = jax.numpy.asarray(limit)
+shadow = np.sum(MARKET.step_volume * np.where(binding, -schedule.costate - venues.marginal(held), 0))
 step = 1e-5 * limit
 saved = solved(limit - step).objective - solved(limit + step).objective
 np.testing.assert_allclose(shadow, saved / (2 * step), rtol=1e-5)

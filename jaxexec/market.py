@@ -1,7 +1,6 @@
 """What the market is while an order works: a grid of times and piecewise-constant curves on its steps."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -164,13 +163,10 @@ class Market(eqx.Module):
         if points not in ("midpoint", "gauss"):
             raise ValueError(f"points must be 'midpoint' or 'gauss', got {points!r}")
         times, gap = grid.times, as_float("gap_variance", gap_variance)
-        middle = (times[:-1] + times[1:]) / 2
-        if points == "midpoint":
-            at = middle
-        else:
-            apart = grid.durations * (math.sqrt(3) / 6)
-            at = jnp.stack([middle - apart, middle + apart], 1).reshape(-1)
-            grid = TimeGrid(jnp.append(jnp.stack([times[:-1], middle], 1).reshape(-1), times[-1]))
+        at = (times[:-1] + times[1:]) / 2
+        if points == "gauss":
+            nodes, at = gauss_times(times)
+            grid = TimeGrid(nodes)
             gap = jnp.repeat(gap, 2) / 2 if gap.ndim else gap / 2
 
         def sample(curve: Curve) -> ArrayLike:
@@ -273,6 +269,28 @@ class Market(eqx.Module):
     def _ahead(self) -> Float[Array, " steps"]:
         """The part of each step that is still to come, between 0 and 1."""
         return self._remaining / self.grid.durations
+
+
+def gauss_times(ends: ArrayLike) -> tuple[Float[Array, " nodes"], Float[Array, " steps"]]:
+    """The times of the steps of cells with these ends, and the times at which to sample smooth curves for them.
+
+    Args:
+        ends: (cells + 1,) increasing, trading days. May be traced.
+
+    Returns:
+        (2·cells + 1,) times, the middle of each cell inserted; (2·cells,) the Gauss points, ½ ∓ 1/√12 of a cell.
+    """
+    ends = as_float("ends", ends)
+    if ends.ndim != 1 or ends.shape[0] < 2:
+        raise ValueError(f"ends must have shape (cells + 1,) with at least 2 entries, got shape {ends.shape}")
+    start, length = ends[:-1], ends[1:] - ends[:-1]
+
+    def at(share: float) -> Array:
+        return start + length * share
+
+    inner = jnp.stack([start, at(0.5)], 1).reshape(-1)
+    points = jnp.stack([at(0.5 - 12**-0.5), at(0.5 + 12**-0.5)], 1).reshape(-1)
+    return jnp.concatenate([inner, ends[-1:]]), points
 
 
 def cut(x: Float[Array, " nodes"], parts: int) -> Float[Array, " finer"]:

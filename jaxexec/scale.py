@@ -24,7 +24,8 @@ from jaxexec.costs import PowerLawCost
 from jaxexec.liquidation import Liquidation, Schedule
 from jaxexec.market import Market, TimeGrid
 from jaxexec.solvers.plan import ScheduleSolver
-from jaxexec.solvers.solve import raise_on_failure, solve
+from jaxexec.solvers.solve import solve
+from jaxexec.solvers.verdict import raise_on_failure
 
 Progress = Callable[[int, int], None]
 
@@ -226,18 +227,18 @@ def _solve_batch(
 ) -> Schedule:
     """A batch in calls of one shape, on the host in and out; the last call is filled up with its last order."""
     orders, steps = batch.shares.shape[0], batch.market.grid.times.shape[1] - 1
+    if not orders:
+        return _empty(batch, solver)
     width = _lanes_a_call(orders, steps, np.dtype(batch.shares.dtype).itemsize, len(devices), memory)
     call = _sharded(solver, tuple(devices))
     parts = []
-    for start in range(0, orders, width) if orders else [0]:
-        rows = np.minimum(np.arange(start, start + width), max(orders - 1, 0))
-        if not orders:
-            return _empty(batch, solver)
-        solved = jax.tree.map(np.asarray, call(jax.tree.map(lambda x, rows=rows: np.asarray(x)[rows], batch)))
+    for start in range(0, orders, width):
+        rows = np.minimum(np.arange(start, start + width), orders - 1)
+        solved = call(jax.tree.map(lambda x, rows=rows: np.asarray(x)[rows], batch))
         taken = min(width, orders - start)
-        parts.append(jax.tree.map(lambda x, taken=taken: x[:taken], solved))
+        parts.append(jax.tree.map(lambda x, taken=taken: np.asarray(x)[:taken], solved))
         counter.add(taken)
-    return jax.tree.map(lambda *xs: np.concatenate(xs), *parts) if len(parts) > 1 else parts[0]
+    return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
 
 def _lanes_a_call(orders: int, steps: int, word: int, devices: int, memory: float) -> int:

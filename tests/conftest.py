@@ -1,5 +1,6 @@
 """Strict numerics for every test: 64 bits, strict promotion of types and ranks, warnings as errors."""
 
+import gc
 import getpass
 import json
 import os
@@ -20,6 +21,19 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+
+_MAPS = pathlib.Path("/proc/self/maps")
+_MANY_MAPS = 20_000
+
+
+@pytest.fixture(autouse=True)
+def few_compiled_programmes():
+    """Drop compiled programmes before the process runs out of memory maps: each holds hundreds, Linux allows 65,530."""
+    yield
+    if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MANY_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -205,7 +205,7 @@ def _random_orders(story: Story) -> scheduling.Arrays:
 
 
 def _arrays(day: Day, shares: float, start: float, end: float, risk_aversion: float) -> scheduling.Arrays:
-    scalars = (day.permanent_impact, day.eta, day.phi, day.psi, risk_aversion)
+    scalars = (day.permanent_impact, day.eta, day.phi, day.psi, risk_aversion, np.inf)
     curves = day.window(start, end, _STEPS)
     return scheduling.Arrays(np.asarray(end - start), np.asarray(shares), *curves, *map(np.asarray, scalars))
 

@@ -66,7 +66,7 @@ def _market(market: MarketFiles, assumed: Assumed) -> Day:
     if len(known) > 1:
         raise ValueError(f"market: give one file, not {len(known)}")
     symbol = next(iter(known), "")
-    return markets.market_for(symbol, Order(1.0, 0.0, 1.0, *[math.nan] * 4), known, assumed)
+    return markets.market_for(symbol, Order(1.0, 0.0, 1.0, *[math.nan] * 5), known, assumed)
 
 
 def _solve(

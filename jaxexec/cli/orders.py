@@ -35,7 +35,8 @@ _MAX_ORDERS = 10_000_000
 class Order:
     """A parent order that passed the checks; a field that a file leaves open is NaN.
 
-    `shares` is positive in a sale; `start` and `end` are in trading days after the open.
+    `shares` is positive in a sale; `start` and `end` are in trading days after the open; `limit_pov` is own volume over
+    that of the whole market, own included.
     """
 
     shares: float
@@ -45,6 +46,7 @@ class Order:
     adv: float
     sigma: float
     spread: float
+    limit_pov: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,16 +71,13 @@ def read_orders(path: Path, session: Session) -> Orders:
     """Read parent orders from CSV (plain or gzip) or Parquet.
 
     Raises:
-        FileError: The file cannot be read, lacks a column or has two for one, is too long, or limits participation.
+        FileError: The file cannot be read, lacks a column or has two for one, or is too long.
     """
     frame = read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else read_csv(path)
     mapping = _mapping(path, frame.columns)
     if frame.height > _MAX_ORDERS:
         raise FileError(path, f"{frame.height:,} orders, more than {_MAX_ORDERS:,}", "Cut the file in parts.")
     cells = {name: _texts(frame[column]) for name, column in mapping.items()}
-    if any(cells.get("limit_pov", ())):
-        reason = f"column {mapping['limit_pov']!r} limits participation, which this version cannot do"
-        raise FileError(path, reason, "Empty the column to schedule without a limit.")
     seen: set[str] = set()
     rows = []
     for values in zip(*cells.values(), strict=True):
@@ -139,7 +138,7 @@ def _order(cells: Mapping[str, str], session: Session) -> Order:
     if not start < end:
         raise ValueError("end is not after start")
     quantity = _field(cells, "quantity", _positive)
-    optional = {name: _optional(cells, name) for name in ("arrival_price", "adv", "sigma", "spread")}
+    optional = {name: _optional(cells, name) for name in ("arrival_price", "adv", "sigma", "spread", "limit_pov")}
     return Order(side * quantity, start, end, **optional)
 
 
@@ -147,7 +146,7 @@ def _optional(cells: Mapping[str, str], name: str) -> float:
     """A number that may be left out, which makes it NaN."""
     if not cells.get(name):
         return math.nan
-    return _field(cells, name, _positive if name in ("arrival_price", "adv") else _not_negative)
+    return _field(cells, name, _PARSERS.get(name, _not_negative))
 
 
 def _field(cells: Mapping[str, str], name: str, parse: Callable[[str], float]) -> float:
@@ -172,3 +171,13 @@ def _not_negative(text: str) -> float:
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{text[:30]!r} is not a finite number of at least 0")
     return value
+
+
+def _share(text: str) -> float:
+    value = _positive(text)
+    if value >= 1:
+        raise ValueError(f"{text[:30]!r} is not a share between 0 and 1 (write 10 % as 0.1)")
+    return value
+
+
+_PARSERS = {"arrival_price": _positive, "adv": _positive, "limit_pov": _share}

@@ -1,13 +1,11 @@
-"""Many orders at once: padded to chunks of one size, so that one compiled program schedules them all."""
+"""Orders of the command line as one batch of problems, solved by `solve_many`."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-CHUNK = 1000
-"""Orders a chunk."""
+_NO_LIMIT = 1e6  # own volume over the others': more than any order takes
 
 
 class Arrays(NamedTuple):
@@ -22,6 +20,7 @@ class Arrays(NamedTuple):
     phi: np.ndarray
     psi: np.ndarray
     risk_aversion: np.ndarray
+    rho_max: np.ndarray  # infinite without a limit
 
 
 def stack(rows: Sequence[Arrays]) -> Arrays:
@@ -44,34 +43,24 @@ def schedule(
     """
     import jax
 
-    count = len(orders.shares)
-    solve_chunk = _compiled()
-    parts = []
-    for first in range(0, count, CHUNK):
-        index = np.minimum(np.arange(first, first + min(CHUNK, _padded(count))), count - 1)
-        chunk = Arrays(*(np.asarray(array[index], dtype=precision) for array in orders))
-        used = min(CHUNK, count - first)
-        parts.append({name: x[:used] for name, x in jax.device_get(vars(solve_chunk(chunk))).items()})
-        advance(used)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _padded(count: int) -> int:
-    """A few sizes stand for all, so that little is compiled: powers of ten."""
-    return 10 ** len(str(max(count - 1, 1)))
-
-
-@functools.cache
-def _compiled():
-    """The one program: a batch of orders to their schedules."""
-    import jax
-
     import jaxexec as jx
 
-    def one(order: Arrays):
+    limited = bool(np.isfinite(orders.rho_max).any())
+
+    def problem(order: Arrays) -> jx.Liquidation:
         grid = jx.TimeGrid.uniform(order.horizon, order.volatility.shape[0])
         market = jx.Market(grid, order.volatility, order.volume, order.permanent_impact)
         cost = jx.PowerLawCost(order.eta, order.phi, order.psi)
-        return jx.solve(jx.Liquidation(order.shares, market, cost, order.risk_aversion))
+        capped = jx.ParticipationCap(cost, order.rho_max) if limited else cost
+        return jx.Liquidation(order.shares, market, capped, order.risk_aversion)
 
-    return jax.jit(jax.vmap(one))
+    narrow = orders._replace(rho_max=np.minimum(orders.rho_max, _NO_LIMIT))
+    batch = jax.jit(jax.vmap(problem))(Arrays(*(np.asarray(array, dtype=precision) for array in narrow)))
+    told = 0
+
+    def progress(done: int, _: int) -> None:
+        nonlocal told
+        advance(done - told)
+        told = done
+
+    return vars(jx.solve_many(batch, progress=progress))

@@ -66,8 +66,7 @@ def solve(
             f"steps: {len(read.rows):,} orders of {steps:,} steps are too many rows; cut the orders in parts"
         )
     if common.dry_run:
-        chunks = -(-len(read.rows) // scheduling.CHUNK)
-        return plan("solve", common, {"orders": len(read.rows), "rows": len(read.rows) * steps, "chunks": chunks})
+        return plan("solve", common, {"orders": len(read.rows), "rows": len(read.rows) * steps})
     settings = {"risk_aversion": risk_aversion, "steps": steps, "session": session, "timezone": timezone}
     settings |= {"assumed": dataclasses.asdict(assumed), "precision": common.precision}
     with open_run("solve", common, settings, [orders, *files]) as run:
@@ -115,7 +114,8 @@ def _arrays(row: Row, day: Day, risk_aversion: float, steps: int) -> scheduling.
     order = row.order
     assert order is not None
     volatility, volume = day.window(order.start, order.end, steps)
-    scalars = (day.permanent_impact, day.eta, day.phi, day.psi, risk_aversion)
+    limit = math.inf if math.isnan(order.limit_pov) else order.limit_pov / (1 - order.limit_pov)
+    scalars = (day.permanent_impact, day.eta, day.phi, day.psi, risk_aversion, limit)
     horizon, shares = np.asarray(order.end - order.start), np.asarray(order.shares)
     return scheduling.Arrays(horizon, shares, volatility, volume, *map(np.asarray, scalars))
 

@@ -88,8 +88,8 @@ def positive_log(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """log x for x > 0, to 2 ulp.
 
     In float64 from the bits of x: x = 2^e m with m in [√½, √2), log m = 2 artanh((m − 1)/(m + 1)) by its series to
-    the 21st power (truncation below 2e-17). It vectorises where XLA's own float64 logarithm does not, and is three
-    times as fast on CPUs. Subnormal numbers count as zero.
+    the 21st power (truncation below 2e-17). It vectorises where XLA's own float64 logarithm does not. Subnormal
+    numbers count as zero.
     """
     if x.dtype != jnp.float64:
         return jnp.log(x)

@@ -6,7 +6,6 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool
 
@@ -18,17 +17,16 @@ from jaxexec.basket import (
     basket_execution_cost,
     basket_variance,
     coupled_cost,
+    over_assets,
 )
-from jaxexec.numerics.arrays import is_concrete
+from jaxexec.costs import ExecutionCost
 from jaxexec.numerics.block_tridiagonal import semidefinite_columns
 from jaxexec.numerics.status import Flag, Status, poison, replace_where
 from jaxexec.solvers.basket_program import attach, build, certify, constant_part, envelope, scale
 from jaxexec.solvers.block_ladder import BlockLadderNewton
-from jaxexec.solvers.program import Certificate
+from jaxexec.solvers.verdict import comparable, harmless, raise_on_failure, verdict
 
-# Largest relative duality gap that is called OK, and the one that is still called OK_INACCURATE: those of `solve`.
-_GAP_OK = {"float64": 1e-8, "float32": 1e-5}
-_GAP_INACCURATE = {"float64": 1e-5, "float32": 1e-3}
+# Largest asymmetry, and most negative eigenvalue, that is rounding; relative to the largest entry.
 _SYMMETRIC = {"float64": 1e-10, "float32": 1e-5}
 
 
@@ -59,12 +57,13 @@ def solve_basket(
         raise ValueError(f"on_failure must be 'nan' or 'best', got {on_failure!r}")
     schedule = _solve(basket, BlockLadderNewton() if solver is None else solver, on_failure == "best")
     if throw:
-        _raise_on_failure(schedule)
+        raise_on_failure(schedule)
     return schedule
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _solve(basket: Basket, solver: BlockLadderNewton, keep_best: bool) -> BasketSchedule:
+    basket = lax.optimization_barrier(basket)  # as in `solve`
     refusal = _refusal(basket)
     refused = refusal != Status.OK
     basket = _harmless_where(refused, basket)
@@ -84,7 +83,7 @@ def _solve(basket: Basket, solver: BlockLadderNewton, keep_best: bool) -> Basket
     size = basket_execution_cost(basket, trades) + basket.risk_aversion / 2 * variance
     proof = jax.tree.map(lax.stop_gradient, certify(program, inventory, marginal, size))
 
-    status = jnp.where(refused, refusal, _verdict(proof, finite))
+    status = jnp.where(refused, refusal, verdict(proof, finite))
     failed = (refused | ~finite) if keep_best else status > Status.LOCAL
     single = basket.shares.dtype == jnp.float32
     return BasketSchedule(
@@ -95,9 +94,9 @@ def _solve(basket: Basket, solver: BlockLadderNewton, keep_best: bool) -> Basket
         expected_cost=poison(expected, failed),
         variance=poison(variance, failed),
         objective=poison(best, failed),
-        duality_gap=proof.duality_gap,
-        relative_gap=proof.relative_gap,
-        residual=proof.residual,
+        duality_gap=comparable(proof.duality_gap),
+        relative_gap=comparable(proof.relative_gap),
+        residual=comparable(proof.residual),
         status=status.astype(jnp.int32),
         flags=jnp.asarray(Flag.FLOAT32 if single else Flag.NONE, jnp.int32),
         iterations=found.iterations,
@@ -111,8 +110,7 @@ def _refusal(basket: Basket) -> Array:
     signs = jnp.all(market.volume >= 0) & jnp.all(market.permanent_impact >= 0)
     ordered = jnp.all(basket.grid.durations > 0)
     convex = coupled_cost(basket)[2] & (basket.risk_aversion >= 0) & _is_covariance(basket)
-    tradable = jnp.sum(basket.step_volume, 0) > 0
-    reachable = jnp.all(tradable | (basket.shares == basket.target))
+    reachable = jnp.all(_is_reachable(basket))
     refusal = jnp.where(reachable, Status.OK, Status.INFEASIBLE)
     refusal = jnp.where(convex, refusal, Status.NONCONVEX)
     return jnp.where(finite & ordered & signs, refusal, Status.NONFINITE_INPUT)
@@ -135,28 +133,27 @@ def _is_covariance(basket: Basket) -> Bool[Array, ""]:
     return sound & jnp.all(jax.vmap(lambda m: semidefinite_columns(m, tolerance)[1])(each))
 
 
+def _is_reachable(basket: Basket) -> Bool[Array, " assets"]:
+    """Whether caps and volume allow each order at all: Σ b ρ_min ≤ x_0 − x_N ≤ Σ b ρ_max."""
+    volume, span = basket.step_volume, basket.shares - basket.target
+
+    def most(side: int) -> Array:
+        def bound(cost: ExecutionCost, volume: Array) -> Array:
+            return jnp.broadcast_to(jnp.asarray(cost.bounds()[side], volume.dtype), volume.shape)
+
+        return jnp.sum(jnp.where(volume > 0, volume * over_assets(bound, basket.cost, volume), 0), 0)
+
+    slack = 8 * jnp.finfo(span.dtype).eps * jnp.abs(span)
+    open_ = jnp.any(volume > 0, 0)
+    return (span == 0) | (open_ & (most(0) - slack <= span) & (span <= most(1) + slack))
+
+
 def _harmless_where(refused: Bool[Array, ""], basket: Basket) -> Basket:
     """A basket of the same shapes that can be solved, in the lanes that were refused."""
     safe = jax.tree.map(jnp.zeros_like, basket)
-    ones = jax.tree.map(jnp.ones_like, (basket.shares, basket.market.volume, basket.cost))
+    cost = jax.tree_util.tree_map_with_path(harmless, basket.cost)
+    ones = (jnp.ones_like(basket.shares), jnp.ones_like(basket.market.volume), cost)
     nodes = basket.grid.times.shape[0]
     times = jnp.arange(nodes, dtype=basket.grid.times.dtype)
     safe = eqx.tree_at(lambda b: (b.shares, b.market.volume, b.cost, b.market.grid.times), safe, (*ones, times))
     return jax.tree.map(lambda x, s: replace_where(jnp.broadcast_to(refused, x.shape), x, s), basket, safe)
-
-
-def _verdict(proof: Certificate, finite: Array) -> Array:
-    dtype, gap = str(proof.relative_gap.dtype), proof.relative_gap
-    status = jnp.where(gap <= _GAP_INACCURATE[dtype], Status.OK_INACCURATE, Status.MAX_STEPS)
-    status = jnp.where(gap <= _GAP_OK[dtype], Status.OK, status)
-    return jnp.where(finite & jnp.isfinite(gap), status, Status.NONFINITE_INTERNAL)
-
-
-def _raise_on_failure(schedule: BasketSchedule) -> None:
-    if not is_concrete(schedule.status):
-        raise ValueError("throw=True needs concrete values: read `status` inside jit, vmap or grad instead")
-    for index, code in np.ndenumerate(np.asarray(schedule.status)):
-        status = Status(int(code))
-        if status > Status.LOCAL:
-            where = f" (basket {index})" if index else ""
-            raise RuntimeError(f"solve ended with {status.name}{where}. {status.remedy}")

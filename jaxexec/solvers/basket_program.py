@@ -236,7 +236,10 @@ def _attach_jvp(primals, tangents):
 def envelope(
     value: Float[Array, ""], program: BasketProgram, constant: Float[Array, ""], inventory: Array, marginal: Array
 ) -> Float[Array, ""]:
-    """The optimal objective `value`, with the derivative of the Lagrangian at fixed (q, ρ, y), without a solve."""
+    """The optimal objective `value`, with the derivative of the Lagrangian at fixed (q, n, y), without a solve.
+
+    Of the trades, min over n of bL(n/b) + nᵀQn − yn = −b H(y − 2Qn) − nᵀQn there: caps need no case of their own.
+    """
     return value
 
 
@@ -244,18 +247,13 @@ def envelope(
 def _envelope_jvp(primals, tangents):
     value, program, constant, inventory, marginal = primals
     flows = program.flows(inventory)
-    own = marginal - program.across(flows)
-    best = over_assets(lambda c, v: c.optimal_rate(v), program.cost, own)
-    # A step without volume has no trade to take a rate from; one share of volume there would be used at H'(v).
-    rates = jnp.where(program.volume > 0, program.rates(inventory), best)
 
     def lagrangian(p: BasketProgram) -> Array:
         nodes = jnp.concatenate([p.first[None], inventory, p.last[None]])
-        traded = p.volume * rates
-        paid = jnp.sum(p.volume * over_assets(lambda c, r: c.value(r), p.cost, rates))
-        paid = paid + jnp.sum(traded * p.across(traded)) / 2
+        best = over_assets(lambda c, v: c.hamiltonian(v), p.cost, marginal - p.across(flows))
+        traded = -jnp.sum(p.volume * best) - jnp.sum(flows * p.across(flows)) / 2
         held = through_rails(Rail(p.scale, p.matrix, p.matrix), inventory) / 2 - p.charge
-        return paid + jnp.sum(inventory * held) + jnp.sum(marginal * (nodes[:-1] - nodes[1:] - traded))
+        return traded + jnp.sum(inventory * held) + jnp.sum(marginal * (nodes[:-1] - nodes[1:]))
 
     _, change = jax.jvp(lagrangian, (program,), (tangents[1],))
     return envelope(value, program, constant, inventory, marginal), change + tangents[2]

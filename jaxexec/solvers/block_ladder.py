@@ -24,9 +24,9 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxexec.costs import CurvePoint
 from jaxexec.numerics.block_tridiagonal import Rail, solve_block_ladder, through_rails, through_rungs
 from jaxexec.solvers.basket_program import BasketProgram, Curves
+from jaxexec.solvers.line_search import line_search
 
 _KEEP_RATIO = 0.2
-_LINE_SEARCH_STEPS = 14
 _COARSER = 4
 _ROUGH_GAP, _ROUGH_STEPS = 1e-4, 10
 
@@ -124,7 +124,7 @@ class _Newton(NamedTuple):
             q, y, flows = self.tangent_solution(old.slope, old.intercept)
             own = y - p.across(flows)
             rate = old.slope * own + old.intercept
-            keep = (old.rate != 0) & (rate * old.rate >= _KEEP_RATIO * old.rate**2)
+            keep = (old.rate != 0) & (rate * jnp.sign(old.rate) >= _KEEP_RATIO * jnp.abs(old.rate))
             new = self.curves.curve_point(rate, own, keep)
             kept = new.slope * (new.marginal - own) ** 2 / 2
             jumped = jnp.abs(new.rate - rate) * jnp.abs(own)
@@ -156,13 +156,14 @@ class _Newton(NamedTuple):
             dv, down = dy - p.across(dm), p.flows(s.inventory)
             change = p.flows(q_full) - down
 
-            def slope_along(t: Array) -> Array:
+            def slope_along(t: Array) -> tuple[Array, Array]:
                 """Of the dual: Σ b H(y − 2Qm) + mᵀQm − yᵀ(q_k − q_{k+1}) …, linear but for H'."""
                 rate = at(s.flows + t * dm, s.marginal + t * dy).rate
                 paid = jnp.sum(dm * p.across(s.flows + t * dm))
-                return jnp.sum(dv * p.volume * rate) + paid - jnp.sum(dy * (down + t * change))
+                return jnp.sum(dv * p.volume * rate) + paid - jnp.sum(dy * (down + t * change)), rate
 
-            t = _line_search(slope_along, slope_along(jnp.zeros_like(s.gap)))
+            fall, rate = slope_along(jnp.zeros_like(s.gap))
+            t, _ = line_search(slope_along, fall, rate, jnp.asarray(True))
             q, y, flows = s.inventory + t * dq, s.marginal + t * dy, s.flows + t * dm
             new = at(flows, y)
             miss = jnp.abs(p.volume * new.rate - p.flows(q))
@@ -219,34 +220,3 @@ def _interpolated(rates: Float[Array, "coarse assets"]) -> Float[Array, "steps a
         change = abs(x) * (other - rates)
         parts.append(rates + jnp.clip(change, -room, room))
     return jnp.stack(parts, 1).reshape(-1, rates.shape[1])
-
-
-class _Bracket(NamedTuple):
-    t: Array
-    low: Array
-    low_slope: Array
-    high: Array
-    done: Array
-    tries: Array
-
-
-def _line_search(slope_along, fall: Array) -> Array:
-    """A step t in (0, 1] at which the dual still falls, or rises less than half as fast as it fell at 0."""
-    one, zero = jnp.ones_like(fall), jnp.zeros_like(fall)
-    enough = jnp.abs(fall) / 2
-
-    def searching(s: _Bracket):
-        return (s.tries < _LINE_SEARCH_STEPS) & ~s.done
-
-    def narrow(s: _Bracket):
-        slope = slope_along(s.t)
-        beyond = slope > 0
-        done = (jnp.abs(slope) <= enough) | (~beyond & (s.t >= 1)) | ~jnp.isfinite(slope)
-        low, low_slope = jnp.where(beyond, s.low, s.t), jnp.where(beyond, s.low_slope, slope)
-        high = jnp.where(beyond, s.t, s.high)
-        share = jnp.clip(-low_slope / (jnp.where(beyond, slope, enough) - low_slope), 0.05, 0.9)
-        t = jnp.where(done, s.t, low + (high - low) * share)
-        return _Bracket(t, low, low_slope, high, done, s.tries + 1)
-
-    start = _Bracket(one, zero, fall, one, jnp.asarray(False), jnp.asarray(0, jnp.int32))
-    return lax.while_loop(searching, narrow, start).t

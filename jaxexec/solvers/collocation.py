@@ -3,7 +3,7 @@
     q' = −V H'(y)        y' = −(γσ² q − α)        y = −p, the marginal cost of selling
 
 Two consecutive steps of equal length are one cell, and the curves on them are those of its two Gauss stages: smooth
-curves sampled at `gauss_times` fit exactly, and so do piecewise-constant ones once every step is split in two.
+curves sampled at `market.gauss_times` fit exactly, and so do piecewise-constant ones once every step is split in two.
 
 Gauss's method is symplectic, so what it solves is again a convex programme, with the stages' rates ρ and weights b, w:
 
@@ -18,11 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import custom_batching, lax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxexec.liquidation import Liquidation
-from jaxexec.numerics.arrays import as_float, is_concrete
+from jaxexec.numerics.arrays import is_concrete
 from jaxexec.numerics.gauss_ladder import (
     cells_response,
     condense,
@@ -92,28 +91,6 @@ class Collocation(ScheduleSolver):
         )
         program = jax.tree.map(lambda a, b: replace_where(~first, a, b), one_way, both_ways)
         return program, Found(path, guarded.iterations + damped.iterations, first | damped.converged)
-
-
-def gauss_times(ends: ArrayLike) -> tuple[Float[Array, " nodes"], Float[Array, " steps"]]:
-    """The times of the steps of cells with these ends, and the times at which to sample smooth curves for them.
-
-    Args:
-        ends: (cells + 1,) increasing, trading days. May be traced.
-
-    Returns:
-        (2·cells + 1,) times, the middle of each cell inserted; (2·cells,) the Gauss points, ½ ∓ 1/√12 of a cell.
-    """
-    ends = as_float("ends", ends)
-    if ends.ndim != 1 or ends.shape[0] < 2:
-        raise ValueError(f"ends must have shape (cells + 1,) with at least 2 entries, got shape {ends.shape}")
-    start, length = ends[:-1], ends[1:] - ends[:-1]
-
-    def at(share: float) -> Array:
-        return start + length * share
-
-    inner = jnp.stack([start, at(0.5)], 1).reshape(-1)
-    points = jnp.stack([at(0.5 - 12**-0.5), at(0.5 + 12**-0.5)], 1).reshape(-1)
-    return jnp.concatenate([inner, ends[-1:]]), points
 
 
 def check_pairs(problem: Liquidation) -> Array:
@@ -232,11 +209,10 @@ def _envelope(value: Array, program: Program, constant: Array, path: Path) -> Ar
 def _envelope_jvp(primals, tangents):
     _, program, _, path = primals
     side, _ = _facing(program, path.marginal)
-    rates = jnp.where(program.volume > 0, _rates(program, path), program.cost.optimal_rate(side))
     y_first, y_last = ends_of(program.weight * path.held - program.charge, path.marginal)
 
     def lagrangian(p: Program) -> Array:
-        traded = jnp.sum(p.volume * (p.cost.value(rates) - path.marginal * rates))
+        traded = -jnp.sum(p.volume * p.cost.hamiltonian(side))
         held = jnp.sum(p.weight / 2 * path.held**2 - p.charge * path.held)
         return traded + held + y_first * p.first - y_last * p.last + p.shift * p.span
 

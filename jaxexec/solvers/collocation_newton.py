@@ -25,11 +25,11 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxexec.costs import CurvePoint, CustomCost
 from jaxexec.numerics.arrays import positive_log
 from jaxexec.numerics.gauss_ladder import condense, halves, solve_cells, stages
+from jaxexec.solvers.line_search import line_search
 from jaxexec.solvers.program import Program, StepCosts
 
 _KEEP_RATIO = 0.2  # as in the default solver, for the same reason
 _FLOOR_RATIO = 1e-3
-_LINE_SEARCH_STEPS = 14
 _LEAST_CELLS = 13  # fewer start from VWAP
 _COARSER = 4
 _ROUGH_GAP, _ROUGH_STEPS = 1e-6, 12
@@ -275,50 +275,20 @@ def damped_newton(program: Program, cost: StepCosts, start: Found, tolerance: fl
         intercept = jnp.where(point.slope >= least_slope, point.intercept, point.rate - slope * point.marginal)
         change = jax.tree.map(jnp.subtract, solve_tangent(program, slope, intercept), path)
 
-        def slope_along(t: Array) -> Array:
-            y = path.marginal + t * change.marginal
-            excess = program.volume * point_at(y).rate - path.flow - t * change.flow
-            return jnp.sum(change.marginal * excess)
+        def slope_along(t: Array) -> tuple[Array, Array]:
+            rate = cost.optimal_rate(path.marginal + t * change.marginal)
+            excess = program.volume * rate - path.flow - t * change.flow
+            return jnp.sum(change.marginal * excess), rate
 
         fall = jnp.sum(change.marginal * (program.volume * point.rate - path.flow))
-        t = jnp.where(jnp.any(path.flow != 0), _line_search(slope_along, fall), 1)  # from nothing, all the way
+        begun = jnp.any(path.flow != 0)  # from nothing, all the way
+        t, _ = line_search(slope_along, fall, point.rate, begun)
         path = jax.tree.map(lambda x, d: x + t * d, path, change)
-        new = point_at(path.marginal)
-        miss = jnp.sum(jnp.abs((program.volume * new.rate - path.flow) * new.marginal))
-        gap = _relative(miss, program, new.rate, new.marginal, path.held)
+        rate = cost.optimal_rate(path.marginal)
+        miss = jnp.sum(jnp.abs((program.volume * rate - path.flow) * path.marginal))
+        gap = _relative(miss, program, rate, path.marginal, path.held)
         return _Damped(path, gap, state.iterations + 1)
 
     limit = jnp.where(start.converged, 0, jnp.inf).astype(start.path.marginal.dtype)
     end = lax.while_loop(unfinished, step, _Damped(start.path, limit, jnp.asarray(0, jnp.int32)))
     return Found(end.path, end.iterations, end.gap <= tolerance)
-
-
-class _Bracket(NamedTuple):
-    t: Array
-    low: Array
-    low_slope: Array
-    high: Array
-    done: Array
-    tries: Array
-
-
-def _line_search(slope_along, fall: Array) -> Array:
-    """A step t in (0, 1] at which the dual still falls, or rises less than half as fast as it fell at 0."""
-    one, zero = jnp.ones_like(fall), jnp.zeros_like(fall)
-    enough = jnp.abs(fall) / 2
-
-    def searching(s: _Bracket):
-        return (s.tries < _LINE_SEARCH_STEPS) & ~s.done
-
-    def narrow(s: _Bracket):
-        slope = slope_along(s.t)
-        beyond = slope > 0
-        done = (jnp.abs(slope) <= enough) | (~beyond & (s.t >= 1)) | ~jnp.isfinite(slope)
-        low, low_slope = jnp.where(beyond, s.low, s.t), jnp.where(beyond, s.low_slope, slope)
-        high = jnp.where(beyond, s.t, s.high)
-        share = jnp.clip(-low_slope / (jnp.where(beyond, slope, enough) - low_slope), 0.05, 0.9)
-        t = jnp.where(done, s.t, low + (high - low) * share)
-        return _Bracket(t, low, low_slope, high, done, s.tries + 1)
-
-    start = _Bracket(one, zero, fall, one, jnp.asarray(False), jnp.asarray(0, jnp.int32))
-    return lax.while_loop(searching, narrow, start).t

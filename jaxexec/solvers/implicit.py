@@ -53,8 +53,11 @@ def envelope(
 ) -> Float[Array, ""]:
     """The optimal objective `value`, with the derivative that the envelope theorem gives it without a solve.
 
-    dU = ∂_θ 𝓛 dθ with 𝓛 = Σ bL(ρ) + ½ w q² − g q + y (q_k − q_{k+1} − bρ) at fixed (q, ρ, y), plus `constant`, the
-    part of U that no schedule changes. The multipliers keep it right at kinks and at the ends.
+    dU = ∂_θ 𝓛 dθ at fixed (q, y), plus `constant`, the part of U that no schedule changes, with
+
+        𝓛 = −Σ b H(y) + ½ w q² − g q + y (q_k − q_{k+1}).
+
+    H(y) stands for the best of ρy − L(ρ), so that spreads, caps and steps without volume need no case of their own.
     """
     return value
 
@@ -62,29 +65,12 @@ def envelope(
 @envelope.defjvp
 def _envelope_jvp(primals, tangents):
     value, program, constant, inventory, marginal = primals
-    # A step without volume has no trade to take a rate from; one share of volume there would be used at H'(y).
-    rates = jnp.where(program.volume > 0, program.rates(inventory), program.cost.optimal_rate(marginal))
-    if program.cost.is_capped:
-        rates = jnp.clip(rates, *program.cost.bounds(rates))
 
     def lagrangian(p: Program) -> Array:
         nodes = through_ends(inventory, p.first, p.last)
-        taken = _moved_with_bounds(program, p, rates, marginal)
-        flow = nodes[:-1] - nodes[1:] - p.volume * taken
-        spread = p.shift * p.span
         held = jnp.sum(p.weight / 2 * inventory**2 - p.charge * inventory)
-        return jnp.sum(p.volume * p.cost.value(taken)) + held + jnp.sum(marginal * flow) + spread
+        moved = jnp.sum(marginal * (nodes[:-1] - nodes[1:]) - p.volume * p.cost.hamiltonian(marginal))
+        return held + moved + p.shift * p.span
 
     _, change = jax.jvp(lagrangian, (program,), (tangents[1],))
     return envelope(value, program, constant, inventory, marginal), change + tangents[2]
-
-
-def _moved_with_bounds(program: Program, moved: Program, rates: Array, marginal: Array) -> Array:
-    """Rates at a cap go where the cap goes: y − L' at the cap is its multiplier."""
-    if not program.cost.is_capped:
-        return rates
-    wanted = program.cost.optimal_rate(marginal)
-    low, high = program.cost.bounds(rates)
-    moved_low, moved_high = moved.cost.bounds(rates)
-    at_bound = jnp.where(marginal < 0, wanted <= low, wanted >= high)
-    return jnp.where(at_bound, jnp.where(marginal < 0, moved_low, moved_high), rates)

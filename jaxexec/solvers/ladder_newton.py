@@ -1,9 +1,10 @@
 """The default solver: guarded Newton where the cost is smooth, interior point and semismooth Newton where it is not.
 
-    every lane ──► smooth?  ──yes──► guarded Newton ──┐
-                      │                               ├─ gap small ──► done
-                      no, or left over                │
-                      └──► interior point ──► semismooth Newton ──► (again, more slowly, for the few left over)
+    every lane ──► guarded Newton (to the end where the cost is smooth, a few steps where it is not)
+    left over  ──► semismooth Newton, a few steps
+    left over  ──► interior point, then semismooth Newton, a few steps
+    left over  ──► semismooth Newton, to the end
+    left over  ──► interior point from a larger barrier to a tighter end, then semismooth Newton
 
 All three solve the same ladder in every iteration and stop on an estimate of the gap or of the residual; the exact
 certificate is computed from the answer, by other means, in `program.certificate_of`.
@@ -72,8 +73,7 @@ class LadderNewton(ScheduleSolver):
             found = _solve_lanes(solver, *jax.tree.map(stretched, (program, guess), tuple(batched)))
             return found, jax.tree.map(lambda _: True, found)
 
-        # A guess that is a constant of the programme sends XLA's simplifier round in circles, with a warning.
-        return alone(program, lax.optimization_barrier(guess))
+        return alone(program, guess)
 
 
 class _Stage(NamedTuple):

@@ -48,9 +48,8 @@ def in_chunks(
     lanes = order.shape[0]
     if chunk >= lanes:
         return work(inputs, state)
-    order = jnp.concatenate(
-        [order, jnp.full((-lanes % chunk,), lanes, order.dtype)]
-    )  # no lane: read last, never written
+    nobody = jnp.full((-lanes % chunk,), lanes, order.dtype)  # past the end: the last lane is read, none is written
+    order = jnp.concatenate([order, nobody])
 
     def step(i: Array, state: State) -> State:
         rows = lax.dynamic_slice_in_dim(order, i * chunk, chunk)

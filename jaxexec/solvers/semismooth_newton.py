@@ -20,9 +20,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxexec.numerics.tridiagonal import through_ends
 from jaxexec.solvers.guarded_newton import solve_tangent
+from jaxexec.solvers.line_search import line_search
 from jaxexec.solvers.program import Iterate, Program
-
-_LINE_SEARCH_STEPS = 14
 
 
 class _State(NamedTuple):
@@ -74,7 +73,7 @@ def semismooth_newton(
             rate = program.cost.optimal_rate(state.marginal + t[None] * dy)
             return jnp.sum(dy * (base + t[None] * change + program.volume * rate), 0), rate
 
-        t, rate = _line_search(slope_along, jnp.sum(dy * now, 0), point.rate, active)
+        t, rate = line_search(slope_along, jnp.sum(dy * now, 0), point.rate, active)
         move = active & jnp.isfinite(t)
         inventory = jnp.where(move[None], state.inventory + t[None] * dq, state.inventory)
         marginal = jnp.where(move[None], state.marginal + t[None] * dy, state.marginal)
@@ -89,36 +88,3 @@ def semismooth_newton(
     end = lax.while_loop(lambda state: jnp.any(state.active), step, start)
     converged = begin.converged | (active & (end.miss <= tolerance))
     return Iterate(end.inventory, end.marginal, begin.iterations + end.taken, converged)
-
-
-class _Bracket(NamedTuple):
-    t: Float[Array, " lanes"]
-    rate: Float[Array, "steps lanes"]
-    low: Float[Array, " lanes"]
-    low_slope: Float[Array, " lanes"]
-    high: Float[Array, " lanes"]
-    searching: Bool[Array, " lanes"]
-    tries: Int[Array, ""]
-
-
-def _line_search(slope_along, fall: Array, rate: Array, active: Array) -> tuple[Array, Array]:
-    """A step t in (0, 1] at which the dual still falls, or rises less than half as fast as it fell at 0; H' there."""
-    one, zero = jnp.ones_like(fall), jnp.zeros_like(fall)
-    enough = jnp.abs(fall) / 2
-
-    def narrow(s: _Bracket) -> _Bracket:
-        slope, rate = slope_along(s.t)
-        beyond = slope > 0
-        last = s.tries == _LINE_SEARCH_STEPS - 1
-        done = (jnp.abs(slope) <= enough) | (~beyond & (s.t >= 1)) | ~jnp.isfinite(slope) | last
-        low, low_slope = jnp.where(beyond, s.low, s.t), jnp.where(beyond, s.low_slope, slope)
-        high = jnp.where(beyond, s.t, s.high)
-        share = jnp.clip(-low_slope / (jnp.where(beyond, slope, enough) - low_slope), 0.05, 0.9)
-        go = s.searching & ~done
-        t = jnp.where(go, low + (high - low) * share, s.t)
-        kept = jnp.where(s.searching[None], rate, s.rate)
-        return _Bracket(t, kept, low, low_slope, high, go, s.tries + 1)
-
-    start = _Bracket(one, rate, zero, fall, one, active, jnp.asarray(0, jnp.int32))
-    end = lax.while_loop(lambda s: jnp.any(s.searching) & (s.tries < _LINE_SEARCH_STEPS), narrow, start)
-    return end.t, end.rate

@@ -13,17 +13,13 @@ from jaxtyping import Array, Bool
 from jaxexec.basket import Basket, BasketSchedule
 from jaxexec.costs import CustomCost
 from jaxexec.liquidation import Liquidation, Schedule, discrete_cost
-from jaxexec.numerics.arrays import as_float, is_concrete
+from jaxexec.numerics.arrays import as_float
 from jaxexec.numerics.status import Flag, Status, poison, replace_where
 from jaxexec.solvers.basket import solve_basket
 from jaxexec.solvers.block_ladder import BlockLadderNewton
 from jaxexec.solvers.ladder_newton import LadderNewton
 from jaxexec.solvers.plan import ScheduleSolver
-from jaxexec.solvers.program import Certificate
-
-# Largest relative duality gap that is called OK, and the one that is still called OK_INACCURATE.
-_GAP_OK = {"float64": 1e-8, "float32": 1e-5}
-_GAP_INACCURATE = {"float64": 1e-5, "float32": 1e-3}
+from jaxexec.solvers.verdict import comparable, harmless, raise_on_failure, verdict
 
 
 @overload
@@ -120,11 +116,13 @@ def _no_guess(steps: int, dtype: np.dtype) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _solve(problem: Liquidation, guess: Array, solver: ScheduleSolver, keep_best: bool) -> Schedule:
+    # Inputs that are constants of a caller's programme send XLA's simplifier round in circles, with a warning.
+    problem, guess = lax.optimization_barrier((problem, guess))
     refusal = _refusal(problem)
     refused = refusal != Status.OK
     problem = _harmless_where(refused, problem)
     plan = solver.plan(problem, guess)
-    status = jnp.where(refused, refusal, _verdict(plan.proof, plan.finite))
+    status = jnp.where(refused, refusal, verdict(plan.proof, plan.finite))
     status = jnp.where(_is_convex_where_used(problem, plan.trades), status, Status.NONCONVEX)
     failed = (refused | ~plan.finite) if keep_best else status > Status.LOCAL
     ignored = ~jnp.all(jnp.isfinite(guess)) & ~jnp.all(guess == jnp.inf)
@@ -137,9 +135,9 @@ def _solve(problem: Liquidation, guess: Array, solver: ScheduleSolver, keep_best
         expected_cost=poison(plan.expected_cost, failed),
         variance=poison(plan.variance, failed),
         objective=poison(plan.objective, failed),
-        duality_gap=_finite(plan.proof.duality_gap),
-        relative_gap=_finite(plan.proof.relative_gap),
-        residual=_finite(plan.proof.residual),
+        duality_gap=comparable(plan.proof.duality_gap),
+        relative_gap=comparable(plan.proof.relative_gap),
+        residual=comparable(plan.proof.residual),
         status=status.astype(jnp.int32),
         flags=(jnp.where(ignored, Flag.GUESS_IGNORED, 0) + (Flag.FLOAT32 if single else 0)).astype(jnp.int32),
         iterations=plan.iterations,
@@ -158,11 +156,6 @@ def _refusal(problem: Liquidation) -> Array:
     refusal = jnp.where(reachable, Status.OK, Status.INFEASIBLE)
     refusal = jnp.where(convex, refusal, Status.NONCONVEX)
     return jnp.where(finite & ordered & signs, refusal, Status.NONFINITE_INPUT)
-
-
-def _finite(x: Array) -> Array:
-    """A bound that is not a number, or infinite, as the largest number: it stays comparable in a failed lane."""
-    return jnp.where(jnp.isfinite(x), x, jnp.finfo(x.dtype).max)
 
 
 def _is_convex_where_used(problem: Liquidation, trades: Array) -> Bool[Array, ""]:
@@ -190,35 +183,5 @@ def _is_reachable(problem: Liquidation) -> Bool[Array, ""]:
 
 def _harmless_where(refused: Bool[Array, ""], problem: Liquidation) -> Liquidation:
     """A problem of the same shapes that any solver can solve, in the lanes that were refused."""
-    safe = jax.tree_util.tree_map_with_path(_harmless, problem)
+    safe = jax.tree_util.tree_map_with_path(harmless, problem)
     return jax.tree.map(lambda x, s: replace_where(jnp.broadcast_to(refused, x.shape), x, s), problem, safe)
-
-
-_HARMLESS_AT_ZERO = {"permanent_impact", "drift", "gap_variance", "elapsed", "target", "risk_aversion", "benchmark"}
-
-
-def _harmless(path, leaf: Array) -> Array:
-    name = getattr(path[-1], "name", "")
-    if name == "times":
-        return jnp.arange(leaf.shape[0], dtype=leaf.dtype)
-    if name in _HARMLESS_AT_ZERO:
-        return jnp.zeros_like(leaf)
-    return -jnp.ones_like(leaf) if name == "rho_min" else jnp.ones_like(leaf)
-
-
-def _verdict(proof: Certificate, finite: Array) -> Array:
-    dtype = str(proof.relative_gap.dtype)
-    gap = proof.relative_gap
-    status = jnp.where(gap <= _GAP_INACCURATE.get(dtype, 1e-3), Status.OK_INACCURATE, Status.MAX_STEPS)
-    status = jnp.where(gap <= _GAP_OK.get(dtype, 1e-5), Status.OK, status)
-    return jnp.where(finite & jnp.isfinite(gap), status, Status.NONFINITE_INTERNAL)
-
-
-def raise_on_failure(schedule: Schedule) -> None:
-    if not is_concrete(schedule.status):
-        raise ValueError("throw=True needs concrete values: read `status` inside jit, vmap or grad instead")
-    for index, code in np.ndenumerate(np.asarray(schedule.status)):
-        status = Status(int(code))
-        if status > Status.LOCAL:
-            where = f" (problem {index})" if index else ""
-            raise RuntimeError(f"solve ended with {status.name}{where}. {status.remedy}")

@@ -101,11 +101,11 @@ def test_an_order_that_repeats_is_a_fault_and_the_first_one_stands(tmp_path):
     assert read.rows[0].order.shares == 7 and "repeats" in read.rows[1].fault
 
 
-def test_a_limit_on_participation_is_refused_not_ignored(tmp_path):
+def test_a_limit_on_participation_is_a_share_of_the_market(tmp_path):
     header = "id,symbol,side,qty,start,end,limit_pov"
-    assert orders(tmp_path, f"{header}\n1,A,S,7,0,1,\n").rows[0].order
-    with pytest.raises(FileError, match="limits participation"):
-        orders(tmp_path, f"{header}\n1,A,S,7,0,1,\n2,A,S,7,0,1,0.1\n")
+    rows = orders(tmp_path, f"{header}\n1,A,S,7,0,1,\n2,A,S,7,0,1,0.1\n3,A,S,7,0,1,10\n4,A,S,7,0,1,0\n").rows
+    assert math.isnan(rows[0].order.limit_pov) and rows[1].order.limit_pov == 0.1
+    assert "between 0 and 1" in rows[2].fault and "not positive" in rows[3].fault
 
 
 @pytest.mark.parametrize(

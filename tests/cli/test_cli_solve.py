@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import types
 
 import numpy as np
 import polars as pl
@@ -107,27 +106,36 @@ def test_a_window_keeps_shares_and_variance():
 
 
 def test_a_row_wins_over_the_market_of_its_symbol():
-    order = Order(1.0, 0.0, 1.0, arrival_price=np.nan, adv=1e6, sigma=2.0, spread=0.5)
+    order = Order(1.0, 0.0, 1.0, arrival_price=np.nan, adv=1e6, sigma=2.0, spread=0.5, limit_pov=np.nan)
     day = markets.market_for("A", order, {"A": DAY}, Assumed())
     assert np.sum(day.volume * np.diff(day.edges)) == pytest.approx(1e6)
     assert np.sum(day.volatility**2 * np.diff(day.edges)) == pytest.approx(4.0)
     assert day.volume[0] / day.volume[1] == pytest.approx(8) and day.psi == 0.25 and day.eta == 0.1
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(1, [10]), (10, [10]), (23, [25]), (60, [25, 25, 25])])
-def test_chunks_have_few_sizes_and_padding_does_not_show(count, sizes, monkeypatch):
-    seen, done = [], []
-
-    def program(chunk):
-        seen.append(len(chunk.shares))
-        return types.SimpleNamespace(trades=chunk.shares[:, None] * np.ones(4), status=np.zeros(len(chunk.shares), int))
-
-    monkeypatch.setattr(scheduling, "_compiled", lambda: program)
-    monkeypatch.setattr(scheduling, "CHUNK", 25)
-    curves = np.ones((count, 4))
-    column = np.arange(1.0, count + 1)
-    orders = scheduling.Arrays(column, column, curves, curves, *[column] * 5)
+@pytest.mark.parametrize("limits", [(np.inf, np.inf, np.inf), (np.inf, 0.08, 0.01)])
+def test_orders_and_their_limits(limits):
+    """The second order is held back by its limit, the third cannot be done within its own."""
+    done = []
+    curve, column = np.ones((3, 4)), np.ones(3)
+    orders = scheduling.Arrays(
+        horizon=column,
+        shares=2e5 * column,
+        volatility=0.6 * curve,
+        volume=4e6 * curve,
+        permanent_impact=0 * column,
+        eta=0.1 * column,
+        phi=0.6 * column,
+        psi=0 * column,
+        risk_aversion=1e-5 * column,
+        rho_max=np.array(limits),
+    )
     found = scheduling.schedule(orders, "float64", done.append)
-    assert seen == sizes and sum(done) == count
-    np.testing.assert_array_equal(found["trades"], column[:, None] * np.ones(4))
-    assert found["status"].shape == (count,)
+    assert sum(done) == 3 and found["trades"].shape == (3, 4)
+    rates = found["trades"] / 1e6
+    assert rates[0].max() > 0.08
+    if np.isinf(limits[1]):
+        np.testing.assert_array_equal(rates[0], rates[1])
+    else:
+        assert rates[1].max() == pytest.approx(0.08) and rates[1].sum() == pytest.approx(0.2)
+        assert found["status"][2] == jx.Status.INFEASIBLE and np.isnan(rates[2]).all()

@@ -5,9 +5,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxexec.numerics.arrays import as_float, safe_power, unify
+from jaxexec.numerics.arrays import as_float, positive_log, safe_power, unify
 from jaxexec.numerics.status import Status, poison, replace_where
 from jaxexec.numerics.tridiagonal import ladder_response, solve_ladder
+
+
+def test_positive_log():
+    """Two units in the last place, near 1 too, against longer numbers; its derivative; what is not a normal number."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([10 ** rng.uniform(-307, 308, 5000), 1 + rng.normal(size=5000) * 1e-3])
+    exact = np.log(x.astype(np.longdouble))
+    error = np.abs(np.asarray(positive_log(jnp.asarray(x))) - exact) / np.maximum(np.abs(exact), 1e-300)
+    assert float(error.max()) < 2 * np.finfo(float).eps
+    np.testing.assert_allclose(jax.vmap(jax.grad(positive_log))(jnp.asarray(x)), 1 / x, rtol=1e-15)
+    odd = positive_log(jnp.asarray([0.0, 1e-310, np.inf, np.nan, -1.0, 1.0]))
+    np.testing.assert_array_equal(odd, [-np.inf, -np.inf, np.inf, np.nan, np.nan, 0.0])
+    single = jnp.asarray([0.5, 3.0], jnp.float32)
+    np.testing.assert_allclose(positive_log(single), np.log(single), rtol=1e-6)
 
 
 @pytest.mark.parametrize("exponent", [0.1, 0.5, 1.0, 2.5])

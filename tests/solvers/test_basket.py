@@ -409,3 +409,33 @@ def test_summary():
     text = solve_basket(one("")).summary()
     assert "OK" in text
     assert "asset 2" in text
+
+
+@jax.jit
+@jax.value_and_grad
+def capped_objective(rho_max):
+    return jx.solve(capped(rho_max)).objective
+
+
+def capped(rho_max):
+    cost = jx.ParticipationCap(jx.PowerLawCost(ETA, 0.6, 0.004), rho_max)
+    return Basket(SHARES, jx.Market(grid(), 0.0, VOLUME), cost, COVARIANCE, risk_aversion=1e-5)
+
+
+def test_caps_bind_and_have_their_price():
+    s = jx.solve(capped(0.08), throw=True)
+    rates = np.abs(np.asarray(s.trades)) / (VOLUME * np.diff(np.asarray(s.times)))[:, None]
+    assert np.sum(rates > 0.08 * (1 - 1e-9)) > 2
+    assert rates.max() <= 0.08 * (1 + 1e-9)
+    value, slope = capped_objective(0.08)
+    np.testing.assert_allclose(value, s.objective, rtol=1e-12)
+    difference = (capped_objective(0.08 + 1e-6)[0] - capped_objective(0.08 - 1e-6)[0]) / 2e-6
+    assert slope < 0
+    np.testing.assert_allclose(slope, difference, rtol=1e-6)
+
+
+def test_caps_that_are_too_tight():
+    s = jx.solve(capped(0.01))
+    assert s.status == jx.Status.INFEASIBLE
+    assert np.all(np.isnan(np.asarray(s.trades)))
+    assert np.isnan(capped_objective(0.01)[1])

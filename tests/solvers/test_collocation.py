@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import jaxexec as jx
+from jaxexec.market import gauss_times
 from jaxexec.solvers.accuracy import graded_ends, initial_decay, solve_to
-from jaxexec.solvers.collocation import Collocation, gauss_times
+from jaxexec.solvers.collocation import Collocation
 from tests.problems import one, random_batch
 
 SOLVER = Collocation()
@@ -157,9 +158,16 @@ def test_a_closed_half_of_a_cell_is_not_traded_in():
 
 def test_capped_orders():
     market = jx.Market(jx.TimeGrid.uniform(1.0, 24), 0.6, 4e6)
-    cost = jx.ParticipationCap(jx.PowerLawCost(0.1, 0.6, 0.01), 0.08)
-    problem = jx.Liquidation(2e5, market, cost, 1e-5).refine(2)
+
+    def capped(rho_max):
+        cost = jx.ParticipationCap(jx.PowerLawCost(0.1, 0.6, 0.01), rho_max)
+        return jx.Liquidation(2e5, market, cost, 1e-5).refine(2)
+
+    problem = capped(0.08)
     s = jx.solve(problem, SOLVER, throw=True)
+    value = jax.jit(jax.value_and_grad(lambda cap: jx.solve(capped(cap), SOLVER).objective))
+    difference = (value(0.08 + 1e-6)[0] - value(0.08 - 1e-6)[0]) / 2e-6
+    np.testing.assert_allclose(value(0.08)[1], difference, rtol=1e-6)
     assert s.relative_gap <= 1e-8
     assert np.all(np.asarray(s.trades / problem.market.step_volume) <= 0.08 * (1 + 1e-9))
     np.testing.assert_allclose(s.inventory, jx.solve(problem, throw=True).inventory, atol=1e-3 * 2e5)

@@ -173,7 +173,7 @@ def test_extreme_horizons(horizon):
     market = jx.Market(jx.TimeGrid.uniform(horizon, 32), 0.6, 4e6 / horizon)
     s = jx.solve(jx.Liquidation(1e5, market, jx.PowerLawCost(0.1, 0.6), 1e-3), throw=True)
     assert s.relative_gap < 1e-10
-    assert np.all(np.diff(np.asarray(s.inventory)) <= 1e-9 * 1e5)
+    assert np.all(np.diff(np.asarray(s.inventory)) <= 0)
 
 
 def test_dead_core_is_never_negative():
