@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxexec.costs import CustomCost, ExecutionCost
 from jaxexec.market import Market, cut
-from jaxexec.numerics.arrays import as_float, check, is_concrete, unify
+from jaxexec.numerics.arrays import as_float, check, is_concrete, namespace, unify
 from jaxexec.numerics.status import Status
 
 Convention = Literal["continuous", "almgren-chriss"]
@@ -360,7 +360,9 @@ def _check_field(name: str, array: Array, nodes: tuple[int, ...]) -> None:
 
 def _check_discrete_convexity(problem: Liquidation) -> None:
     """Refuse concrete problems whose permanent impact outweighs the temporary one within a step (η̃ ≤ 0)."""
-    _, convex = discrete_cost(problem)
+    settled = (problem.market, problem.cost, problem.shares, problem.target)
+    known = all(is_concrete(leaf) for leaf in jax.tree.leaves(settled))
+    _, convex = discrete_cost(jax.tree.map(np.asarray, problem) if known else problem)
     if is_concrete(convex) and not bool(convex):
         if problem.convention == "continuous":
             raise ValueError(
@@ -378,12 +380,12 @@ def _check_discrete_convexity(problem: Liquidation) -> None:
 def discrete_cost(problem: Liquidation) -> tuple[ExecutionCost, Bool[Array, ""]]:
     """The cost a step really has, permanent impact within the step taken off, and whether it is strictly convex."""
     cost, volume = problem.cost, problem.market.step_volume
-    possible = jnp.asarray(True)
+    possible = np.asarray(True)
     if problem.convention == "almgren-chriss":
         permanent = problem.market.permanent_impact * volume
         cost, possible = cost.less_permanent(permanent)
-    traded_in = volume > 0
-    total = jnp.sum(jnp.broadcast_to(volume, (problem.grid.steps,)))
-    rates = 4 * jnp.abs(problem.shares - problem.target) / jnp.where(total > 0, total, 1)
-    convex = jnp.all(cost.is_convex(rates) | ~traded_in) & jnp.all(problem.cost.is_convex(rates))
+    traded_in, total = volume > 0, volume.sum()
+    within = namespace(total).where(total > 0, total, 1)
+    rates = 4 * abs(problem.shares - problem.target) / within
+    convex = (cost.is_convex(rates) | ~traded_in).all() & namespace(rates).all(problem.cost.is_convex(rates))
     return cost, possible & convex

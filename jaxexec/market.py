@@ -11,7 +11,8 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from jaxexec.numerics.arrays import as_float, check, is_concrete, unify
+from jaxexec.numerics.arrays import as_device_array, as_float, check, is_concrete, namespace, unify
+from jaxexec.numerics.records import record
 
 Curve = Callable[[Float[Array, " points"]], ArrayLike] | ArrayLike
 _SCALARS = ("permanent_impact", "elapsed")
@@ -52,7 +53,13 @@ class TimeGrid(eqx.Module):
         if horizon.ndim:
             raise ValueError(f"horizon must be a scalar, got shape {horizon.shape}; use jax.vmap for many horizons")
         check("horizon", horizon, lambda h: np.isfinite(h) & (h > 0), "positive and finite")
-        # Built from weakly typed ones, so that a Python number for the horizon does not fix the precision.
+        # A Python number for the horizon does not fix the precision: until a market does, the times are NumPy's
+        # where the horizon is known, else weakly typed.
+        if is_concrete(horizon):
+            nodes = np.arange(int(steps) + 1, dtype=horizon.dtype) / np.asarray(steps, horizon.dtype)
+            times = np.asarray(horizon) * nodes
+            _check_increasing(times)
+            return record(cls, times=times if horizon.weak_type else as_device_array(times))
         ones = jnp.broadcast_to(jnp.asarray(1.0), (int(steps) + 1,))
         return cls(horizon * ((lax.cumsum(ones) - 1) / int(steps)))
 
@@ -262,7 +269,7 @@ class Market(eqx.Module):
     def _remaining(self) -> Float[Array, " steps"]:
         """What is left of each step, in trading days."""
         since = self.grid.times - self.grid.times[0]
-        still = jnp.where(since > self.elapsed, since, self.elapsed)
+        still = namespace(since, self.elapsed).where(since > self.elapsed, since, self.elapsed)
         return still[1:] - still[:-1]
 
     @property

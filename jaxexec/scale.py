@@ -23,6 +23,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxexec.costs import PowerLawCost
 from jaxexec.liquidation import Liquidation, Schedule
 from jaxexec.market import Market, TimeGrid
+from jaxexec.numerics.records import remade
 from jaxexec.solvers.plan import ScheduleSolver
 from jaxexec.solvers.solve import solve
 from jaxexec.solvers.verdict import raise_on_failure
@@ -197,19 +198,11 @@ def _padded(order: Liquidation, size: int) -> Liquidation:
 
     times = market.grid.times
     beyond = times[-1] + (times[-1] - times[0]) * np.arange(1, more + 1) / max(more, 1)
-    grid = _made(market.grid, times=np.concatenate([times, beyond.astype(times.dtype)]))
+    grid = remade(market.grid, times=np.concatenate([times, beyond.astype(times.dtype)]))
     curves = {name: longer(np.broadcast_to(getattr(market, name), (steps,)), 0) for name in _STEP_CURVES}
     cost = jax.tree.map(lambda x: longer(x, x[-1]) if np.shape(x) == (steps,) else x, host.cost)
     benchmark = None if host.benchmark is None else longer(host.benchmark, host.benchmark[-1])
-    return _made(host, market=_made(market, grid=grid, **curves), cost=cost, benchmark=benchmark)
-
-
-def _made(record: Any, **changes: Any) -> Any:
-    """A copy with other fields, unchecked: the original was checked."""
-    made = object.__new__(type(record))
-    for name, value in (vars(record) | changes).items():
-        object.__setattr__(made, name, value)
-    return made
+    return remade(host, market=remade(market, grid=grid, **curves), cost=cost, benchmark=benchmark)
 
 
 def _stack(orders: list[Liquidation]) -> Liquidation:
@@ -219,7 +212,7 @@ def _stack(orders: list[Liquidation]) -> Liquidation:
 def _cut(batch: Schedule, row: int, steps: int) -> Schedule:
     one = jax.tree.map(lambda x: x[row], batch)
     nodes = {name: getattr(one, name)[: steps + 1] for name in ("times", "inventory")}
-    return _made(one, **nodes, trades=one.trades[:steps], costate=one.costate[:steps])
+    return remade(one, **nodes, trades=one.trades[:steps], costate=one.costate[:steps])
 
 
 def _solve_batch(

@@ -133,7 +133,7 @@ class CustomCost(ExecutionCost):
         return replaced(self, psi=self.psi / marginal, units=(old_rate * rate, old_marginal * marginal))
 
     def less_permanent(self, permanent):
-        return self, jnp.all(permanent == 0)
+        return self, (permanent == 0).all()
 
     def _bare(self) -> "CustomCost":
         return replaced(self, psi=jnp.zeros_like(self.psi))

@@ -89,7 +89,7 @@ class PowerLawCost(ExecutionCost):
 
     def less_permanent(self, permanent):
         # η|ρ|^{1+φ} − ½cρ² is not convex on the line for any φ ≠ 1; at φ = 1 it is the quadratic cost.
-        possible = jnp.all(permanent == 0) | jnp.all(self.phi == 1)
+        possible = (permanent == 0).all() | (self.phi == 1).all()
         return replaced(self, eta=self.eta - permanent / 2), possible
 
     @property

@@ -106,7 +106,7 @@ class SumCost(ExecutionCost):
         low, high = self.bounds()
         zero = jnp.zeros_like(permanent)
         less = replaced(QuadraticCost(1.0, 0.0), eta=-permanent / 2, psi=zero)
-        possible = jnp.all(permanent == 0) | jnp.all(jnp.isfinite(low) & jnp.isfinite(high))
+        possible = (permanent == 0).all() | jnp.all(jnp.isfinite(low) & jnp.isfinite(high))
         return replaced(self, costs=(*self.costs, less)), possible
 
     def _apart(self):

@@ -139,7 +139,7 @@ class VenueSplit(ExecutionCost):
         return replaced(self, costs=tuple(cost.in_units(rate, marginal) for cost in self.costs))
 
     def less_permanent(self, permanent):
-        return self, jnp.all(permanent == 0)
+        return self, (permanent == 0).all()
 
     def _sum(self, terms):
         return functools.reduce(operator.add, [f * term for f, term in zip(self.fractions, terms, strict=True)])

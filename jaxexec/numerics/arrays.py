@@ -28,6 +28,9 @@ def as_float(name: str, value: ArrayLike) -> Float[Array, "..."]:
             f"{name} is a float64 NumPy array, but JAX runs in 32 bits. Either switch 64 bits on before the first "
             f"array, jax.config.update('jax_enable_x64', True), or pass {name}.astype('float32')."
         )
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iuf":
+        dtype = value.dtype if value.dtype.kind == "f" else jnp.result_type(float)
+        return as_device_array(value.astype(dtype))
     try:
         array = jnp.asarray(value)
     except (TypeError, ValueError) as error:
@@ -39,22 +42,42 @@ def as_float(name: str, value: ArrayLike) -> Float[Array, "..."]:
     return array
 
 
+def as_device_array(x: np.ndarray) -> Array:
+    """`x` on the default device, a known value even within a trace. Unlike `jnp.asarray` it compiles nothing."""
+    with jax.ensure_compile_time_eval():
+        return jax.device_put(x)
+
+
 def unify(tree: Any, *, final: bool = False) -> Any:
     """All floating leaves of `tree` in one dtype: the widest of those that did not come from Python numbers.
 
     Normalising where things are built keeps Python numbers from widening float32 arrays and from compiling the same
-    program twice. While every leaf is a Python number the choice stays open, unless this is the `final` word.
+    program twice. While every leaf is a Python number (weakly typed, or a NumPy array made of them) the choice stays
+    open, unless this is the `final` word.
     """
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    strong = [x.dtype for x in leaves if not getattr(x, "weak_type", False)]
+    strong = [x.dtype for x in leaves if not _is_open(x)]
     if not strong and not final:
         return tree
     dtype = max(strong, key=lambda d: jnp.finfo(d).bits) if strong else jnp.result_type(float)
 
     def cast(x):
-        return jax.lax.convert_element_type(x, dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+        if not jnp.issubdtype(x.dtype, jnp.floating) or (x.dtype == dtype and not _is_open(x)):
+            return x
+        if is_concrete(x):  # on the host, where no programme is compiled for each new shape
+            return as_device_array(np.asarray(x).astype(dtype))
+        return lax.convert_element_type(x, dtype)
 
     return jax.tree.map(cast, tree)
+
+
+def _is_open(x: Any) -> bool:
+    return isinstance(x, np.ndarray) or getattr(x, "weak_type", False)
+
+
+def namespace(*arrays: Any) -> Any:
+    """`jax.numpy` where one of the arrays is JAX's, else NumPy: what is on the host stays there, uncompiled."""
+    return jnp if any(isinstance(x, jax.Array) for x in arrays) else np
 
 
 def check(name: str, value: Array, valid: Any, requirement: str) -> None:
