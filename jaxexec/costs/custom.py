@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxexec.costs.conjugate import hamiltonian_by_root, looks_convex, rate_by_root, slope_of
 from jaxexec.costs.contract import CurvePoint, ExecutionCost
-from jaxexec.costs.parameters import beyond, check_curve, is_beyond, replaced, speck
+from jaxexec.costs.parameters import beyond, check_curve, is_beyond, replaced
 from jaxexec.numerics.arrays import as_float, check, is_concrete, unify
 
 
@@ -90,8 +90,9 @@ class CustomCost(ExecutionCost):
 
     def curvature(self, rate):
         rate = jnp.asarray(rate)
-        least = speck(rate.dtype)
-        inside = jnp.where(rate != 0, rate, least)
+        # A logarithm twice differentiated holds 1/ρ²: smaller rates are taken for the least whose square is a number.
+        least = float(jnp.finfo(rate.dtype).tiny) ** 0.4
+        inside = jnp.where(jnp.abs(rate) >= least, rate, jnp.where(rate < 0, -least, least))
         bend = self._bend(inside)
         # At rest the limit of L'' from the right, by whether it still moves there.
         ratio = self._bend(jnp.where(rate != 0, rate, 2 * least)) / jnp.where(bend > 0, bend, 1)

@@ -95,8 +95,10 @@ def _search(function, arguments: Any, target: Array) -> Array:
         step = -apart * (value / target) / (s.x * (slope / target))
         newton = s.x * jnp.exp(step)
         shrinks = jnp.abs(step) <= 0.5 * jnp.abs(s.step)
-        # A bound may be the root itself: a step that lands on it is taken.
-        sound = jnp.isfinite(step) & (newton >= low) & (newton <= high)
+        # Far out a slope may overflow, and a step of zero then tells nothing. A bound may be the root itself: a step
+        # that lands on it is taken.
+        usable = jnp.isfinite(step) & jnp.isfinite(slope) & (slope > 0)
+        sound = usable & (newton >= low) & (newton <= high)
         settled = sound & ((jnp.abs(step) <= 4 * eps) | (~shrinks & (jnp.abs(step) <= eps**0.75)))
         middle = jnp.sqrt(low) * jnp.sqrt(high)
         closed = high <= low * (1 + 2 * eps)

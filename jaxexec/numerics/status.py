@@ -1,6 +1,10 @@
 """The one `Status` every result carries, and the poison that a failed lane spreads over its values."""
 
 import enum
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -78,12 +82,33 @@ def poison(x: Float[Array, "..."], failed: Bool[Array, "..."]) -> Float[Array, "
     and transposed action can both be given.
     """
     failed = jnp.broadcast_to(failed, x.shape)
-
-    def spread(_, v):
-        return jnp.where(failed & (v != 0), jnp.nan, v)
-
-    linear = lax.custom_linear_solve(lambda v: v, x, spread, transpose_solve=spread)
+    linear = _linear(lambda v: jnp.where(failed & (v != 0), jnp.nan, v), x)
     return jnp.where(failed, jnp.nan, 0).astype(x.dtype) + linear
+
+
+def taint(inputs: Any, failed: Bool[Array, ""]) -> Float[Array, ""]:
+    """0. Added to an output of a failed problem it sends NaN back to every input, used or not; elsewhere nothing.
+
+    `poison` alone cannot: inputs that the harmless numbers of a failed lane do not depend on would keep a zero.
+    """
+    return _linear(lambda v: jnp.where(failed & (v != 0), jnp.nan, jnp.zeros_like(v)), _nothing(inputs, failed))
+
+
+def _linear(action: Callable[[Array], Array], x: Array) -> Array:
+    """A symmetric linear `action` on x, the same forward and transposed."""
+    return lax.custom_linear_solve(lambda v: v, x, lambda _, v: action(v), transpose_solve=lambda _, v: action(v))
+
+
+@jax.custom_jvp
+def _nothing(inputs: Any, failed: Bool[Array, ""]) -> Array:
+    """0, with the sum of all tangents of `inputs` as its tangent."""
+    # Made of `failed`, so that it is batched where that is: custom_linear_solve wants both alike.
+    return 0 * failed.astype(jnp.result_type(*jax.tree.leaves(inputs)))
+
+
+@_nothing.defjvp
+def _nothing_jvp(primals, tangents):
+    return _nothing(*primals), functools.reduce(operator.add, [jnp.sum(x) for x in jax.tree.leaves(tangents[0])])
 
 
 @jax.custom_jvp

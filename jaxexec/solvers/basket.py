@@ -21,7 +21,7 @@ from jaxexec.basket import (
 )
 from jaxexec.costs import ExecutionCost
 from jaxexec.numerics.block_tridiagonal import semidefinite_columns
-from jaxexec.numerics.status import Flag, Status, poison, replace_where
+from jaxexec.numerics.status import Flag, Status, poison, replace_where, taint
 from jaxexec.solvers.basket_program import attach, build, certify, constant_part, envelope, scale
 from jaxexec.solvers.block_ladder import BlockLadderNewton
 from jaxexec.solvers.verdict import comparable, harmless, raise_on_failure, verdict
@@ -66,7 +66,7 @@ def _solve(basket: Basket, solver: BlockLadderNewton, keep_best: bool) -> Basket
     basket = lax.optimization_barrier(basket)  # as in `solve`
     refusal = _refusal(basket)
     refused = refusal != Status.OK
-    basket = _harmless_where(refused, basket)
+    inputs, basket = basket, _harmless_where(refused, basket)
     program = build(basket)
     scaled, curves, units = scale(program)
     found = solver.iterate(scaled, curves)
@@ -86,14 +86,19 @@ def _solve(basket: Basket, solver: BlockLadderNewton, keep_best: bool) -> Basket
     status = jnp.where(refused, refusal, verdict(proof, finite))
     failed = (refused | ~finite) if keep_best else status > Status.LOCAL
     single = basket.shares.dtype == jnp.float32
+    everywhere = taint(inputs, failed)
+
+    def spoilt(x: Array) -> Array:
+        return poison(x + everywhere, failed)
+
     return BasketSchedule(
-        times=poison(basket.grid.times, failed),
-        inventory=poison(nodes, failed),
-        trades=poison(trades, failed),
-        costate=poison(-marginal, failed),
-        expected_cost=poison(expected, failed),
-        variance=poison(variance, failed),
-        objective=poison(best, failed),
+        times=spoilt(basket.grid.times),
+        inventory=spoilt(nodes),
+        trades=spoilt(trades),
+        costate=spoilt(-marginal),
+        expected_cost=spoilt(expected),
+        variance=spoilt(variance),
+        objective=spoilt(best),
         duality_gap=comparable(proof.duality_gap),
         relative_gap=comparable(proof.relative_gap),
         residual=comparable(proof.residual),

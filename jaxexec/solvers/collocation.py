@@ -158,7 +158,7 @@ def _in_lanes(program: Program, guess: Array, gap_tolerance: float, max_steps: i
         begin = Found(path, jnp.zeros(lanes, jnp.int32), jnp.zeros(lanes, bool))
         # In order of stiffness, so that the lanes of a chunk end together.
         order = jnp.argsort(jnp.sum(inputs[0].weight, 1), stable=True)
-        return in_chunks(work, inputs, begin, order, jnp.asarray(lanes), chunk_size(lanes, None))
+        return in_chunks(work, inputs, begin, order, jnp.asarray(lanes), chunk_size(lanes, steps, None))
 
     @custom_batching.custom_vmap
     def alone(*inputs) -> Found:

@@ -39,7 +39,8 @@ class LadderNewton(ScheduleSolver):
         rtol: relative tolerance of the schedule in the energy norm, √(gap/objective); None means 1e-10 in float64
             and 3e-6 in float32.
         max_steps: most Newton steps of each algorithm.
-        chunk: problems of a batch that are worked on together; None means 256 on CPUs and 65,536 elsewhere.
+        chunk: problems of a batch that are worked on together; None means 64 to 256 on CPUs, by the number of steps,
+            and 65,536 elsewhere.
     """
 
     rtol: float | None = eqx.field(static=True, default=None)
@@ -102,7 +103,7 @@ def _solve_lanes(solver: LadderNewton, program: Program, guess: Array) -> Iterat
     dtype = program.volume.dtype
     rtol = solver.rtol if solver.rtol is not None else (1e-10 if dtype == jnp.float64 else 3e-6)
     close = max(rtol / 100, 25 * float(jnp.finfo(dtype).eps))  # of the residual, which is of first order in the error
-    chunk = chunk_size(lanes, solver.chunk)
+    chunk = chunk_size(*program.volume.shape, solver.chunk)
     inputs = (program, guess)
     none = jnp.zeros((lanes,), jnp.int32)
     idle = jax.vmap(lambda p: p.idle)(program)

@@ -8,6 +8,7 @@ Between the phases lanes are stored one after the other, [lanes, steps], and tur
 move, never single elements. A lane's numbers do not depend on the chunk it is in, nor on its neighbours.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -22,15 +23,17 @@ from jaxexec.solvers.program import Program
 
 State = TypeVar("State")
 
-# A chunk's dozen arrays of 100 to 400 steps fit the second-level cache of a CPU; an accelerator wants width instead.
-_CHUNK_ON_CPU, _CHUNK_ELSEWHERE = 256, 65536
+# On a CPU a chunk's dozen arrays should stay in the second-level cache, and rows long enough to be worth a loop's
+# turn; an accelerator wants width instead.
+_NUMBERS_ON_CPU, _LEAST_ON_CPU, _MOST_ON_CPU, _CHUNK_ELSEWHERE = 65536, 64, 256, 65536
 
 
-def chunk_size(lanes: int, asked: int | None) -> int:
-    """Number of lanes to work on at a time."""
-    if asked is None:
-        asked = _CHUNK_ON_CPU if jax.default_backend() == "cpu" else _CHUNK_ELSEWHERE
-    return max(1, min(lanes, asked))
+def chunk_size(lanes: int, steps: int, asked: int | None) -> int:
+    """Number of lanes to work on at a time, a power of two where it is not asked for."""
+    if asked is None and jax.default_backend() == "cpu":
+        fitting = 1 << int(math.log2(_NUMBERS_ON_CPU / steps))
+        asked = min(max(fitting, _LEAST_ON_CPU), _MOST_ON_CPU)
+    return max(1, min(lanes, _CHUNK_ELSEWHERE if asked is None else asked))
 
 
 def in_chunks(

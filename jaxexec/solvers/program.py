@@ -229,13 +229,14 @@ def _units(program: Program) -> Units:
     push = jnp.sum(jnp.abs(program.charge))
     mean_weight = jnp.sum(program.weight)
     hold = jnp.where(mean_weight > 0, push / jnp.where(mean_weight > 0, mean_weight, 1), jnp.inf)
-    reach = jnp.max(jnp.abs(cost.optimal_rate(jnp.broadcast_to(push, steps.shape)))) * volume
+    # One rate for all steps: where the cost is the same in all, so is what follows.
+    reach = jnp.max(jnp.abs(cost.optimal_rate(push))) * volume
     shares = jnp.maximum(jnp.maximum(jnp.abs(program.first), jnp.abs(program.last)), jnp.minimum(hold, reach))
     shares = jnp.where(shares > 0, shares, 1)
     volume = jnp.where(volume > 0, volume, 1)
     low, high = cost.bounds()
     side = jnp.where(jnp.all(high <= 0), -1, 1)
-    rates = jnp.clip(jnp.broadcast_to(side * shares / volume, steps.shape), low, high)
+    rates = jnp.clip(side * shares / volume, low, high)
     marginal = jnp.sum(steps * jnp.abs(cost.marginal(rates))) / volume
     return Units(shares, volume, jnp.where(marginal > 0, marginal, 1))
 

@@ -14,7 +14,7 @@ from jaxexec.basket import Basket, BasketSchedule
 from jaxexec.costs import CustomCost
 from jaxexec.liquidation import Liquidation, Schedule, discrete_cost
 from jaxexec.numerics.arrays import as_float
-from jaxexec.numerics.status import Flag, Status, poison, replace_where
+from jaxexec.numerics.status import Flag, Status, poison, replace_where, taint
 from jaxexec.solvers.basket import solve_basket
 from jaxexec.solvers.block_ladder import BlockLadderNewton
 from jaxexec.solvers.ladder_newton import LadderNewton
@@ -120,21 +120,26 @@ def _solve(problem: Liquidation, guess: Array, solver: ScheduleSolver, keep_best
     problem, guess = lax.optimization_barrier((problem, guess))
     refusal = _refusal(problem)
     refused = refusal != Status.OK
-    problem = _harmless_where(refused, problem)
+    inputs, problem = problem, _harmless_where(refused, problem)
     plan = solver.plan(problem, guess)
     status = jnp.where(refused, refusal, verdict(plan.proof, plan.finite))
     status = jnp.where(_is_convex_where_used(problem, plan.trades), status, Status.NONCONVEX)
     failed = (refused | ~plan.finite) if keep_best else status > Status.LOCAL
     ignored = ~jnp.all(jnp.isfinite(guess)) & ~jnp.all(guess == jnp.inf)
     single = problem.shares.dtype == jnp.float32
+    everywhere = taint(inputs, failed)
+
+    def spoilt(x: Array) -> Array:
+        return poison(x + everywhere, failed)
+
     return Schedule(
-        times=poison(problem.grid.times, failed),
-        inventory=poison(plan.inventory, failed),
-        trades=poison(plan.trades, failed),
-        costate=poison(plan.costate, failed),
-        expected_cost=poison(plan.expected_cost, failed),
-        variance=poison(plan.variance, failed),
-        objective=poison(plan.objective, failed),
+        times=spoilt(problem.grid.times),
+        inventory=spoilt(plan.inventory),
+        trades=spoilt(plan.trades),
+        costate=spoilt(plan.costate),
+        expected_cost=spoilt(plan.expected_cost),
+        variance=spoilt(plan.variance),
+        objective=spoilt(plan.objective),
         duality_gap=comparable(plan.proof.duality_gap),
         relative_gap=comparable(plan.proof.relative_gap),
         residual=comparable(plan.proof.residual),

@@ -71,6 +71,18 @@ def test_rest_and_numbers_that_are_none():
     assert gradient == (0, 0)
 
 
+def test_slopes_that_overflow_far_from_the_root():
+    """A user's ρ^1.1 + ρ², differentiated twice, bends infinitely below 1e-154, where bisection may come by."""
+
+    def function(x, scale):
+        return jax.jvp(lambda at: scale * (jnp.exp(1.1 * jnp.log(at)) + at**2), (x,), (jnp.ones_like(x),))[1]
+
+    scale = jnp.geomspace(1e-3, 1e3, 400)
+    target = jnp.full_like(scale, 0.0112)
+    root = monotone_root(function, scale, target)
+    np.testing.assert_allclose(function(root, scale), target, rtol=1e-12)
+
+
 def test_arguments_broadcast():
     both = (jnp.asarray([0.3, 0.6]), jnp.asarray(2.0))
     root = root_of_powers(both, jnp.asarray(2.3))

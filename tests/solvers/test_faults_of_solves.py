@@ -206,6 +206,7 @@ def test_18_a_cap_that_is_too_tight():
     np.testing.assert_allclose(s.trades[2], np.full(4, 1e5), rtol=1e-9)
     assert np.all(np.diff(np.asarray(s.objective)[2:]) <= 1e-9)
     slope = np.asarray(capped_slope(caps))
+    assert np.all(np.isnan(slope[:2]))
     assert np.all(np.isfinite(slope[2:]))
     assert np.all(slope[2:] <= 1e-9 * abs(float(s.objective[2])))
     with pytest.raises(RuntimeError, match=r"INFEASIBLE.*cap is too tight"):
