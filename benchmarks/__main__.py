@@ -3,10 +3,18 @@
 import argparse
 import importlib
 import os
+import subprocess
 import sys
 
-for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_threads, "1")  # one BLAS thread: statsmodels' and NumPy's faster setting on small matrices
+# Of the process, so set before it starts. One BLAS thread is statsmodels' and NumPy's faster setting on small matrices;
+# large buffers are kept between calls, not handed back to the system, which would zero their pages at every call.
+SETTINGS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
+}
 
 MEASURED = (
     "schedules",
@@ -21,10 +29,12 @@ MEASURED = (
     "tape_bias",
     "reliability",
 )
+# What a user waits for, on all cores; the others are processor time, of one core: threads that wait are not work.
+ON_ALL_CORES = ("start_up",)
 
 
-def main(words: list[str] | None = None) -> int:
-    """Run benchmarks, or make what is made of their rows."""
+def main(words: list[str] | None = None, measuring: bool = False) -> int:
+    """Run benchmarks, or make what is made of their rows; `measuring` says that the process is ours to settle."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", choices=[*MEASURED, "all", "evidence", "figures"])
     parser.add_argument("--quick", action="store_true", help="small sizes, nothing saved: does it run?")
@@ -37,6 +47,10 @@ def main(words: list[str] | None = None) -> int:
         from benchmarks import evidence
 
         return evidence.main(check=options.check)
+    if options.name == "all":
+        return all_in_turn(options)
+    if measuring and options.name in MEASURED:
+        settle(options.name)
     import jax
 
     jax.config.update("jax_enable_x64", True)
@@ -47,13 +61,30 @@ def main(words: list[str] | None = None) -> int:
     from benchmarks import harness
 
     sizes = {k: v for k in ("orders", "steps") if (v := getattr(options, k)) is not None}
-    for name in MEASURED if options.name == "all" else (options.name,):
-        rows = importlib.import_module(f"benchmarks.{name}").run(quick=options.quick, **sizes)
-        for row in rows:
-            print(describe(row), flush=True)
-        if not options.quick and rows:
-            print(f"saved to {harness.save(name, rows)}", flush=True)
+    rows = importlib.import_module(f"benchmarks.{options.name}").run(quick=options.quick, **sizes)
+    for row in rows:
+        print(describe(row), flush=True)
+    if not options.quick and rows:
+        print(f"saved to {harness.save(options.name, rows)}", flush=True)
     return 0
+
+
+def all_in_turn(options: argparse.Namespace) -> int:
+    """Every benchmark in a process of its own; the first failure ends it."""
+    for name in MEASURED:
+        words = [sys.executable, "-m", "benchmarks", name, *(["--quick"] if options.quick else [])]
+        code = subprocess.run(words, check=False).returncode
+        if code:
+            return code
+    return 0
+
+
+def settle(name: str) -> None:
+    """Start again with the settings of a process that measures, on one core where processor time is measured."""
+    if any(key not in os.environ for key in SETTINGS):
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], SETTINGS | dict(os.environ))
+    if hasattr(os, "sched_setaffinity") and name not in ON_ALL_CORES:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 def describe(row) -> str:
@@ -77,4 +108,4 @@ def describe(row) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(measuring=True))

@@ -31,6 +31,7 @@ from jaxexec.solvers.verdict import raise_on_failure
 Progress = Callable[[int, int], None]
 
 _ARRAYS_A_LANE = 48
+_LANES_ON_CPU = 1024  # what is done outside the iterations then stays in the last cache, too
 _SIZES = (8, 16, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 _STEP_CURVES = ("volatility", "volume", "drift", "gap_variance")
 
@@ -237,6 +238,8 @@ def _solve_batch(
 def _lanes_a_call(orders: int, steps: int, word: int, devices: int, memory: float) -> int:
     """A power of two a device: few shapes are compiled, whatever the number of orders."""
     most = max(1, int(memory / (_ARRAYS_A_LANE * word * steps)))
+    if jax.default_backend() == "cpu":
+        most = min(most, _LANES_ON_CPU)
     wanted = max(1, math.ceil(orders / devices))
     lanes = 1 << math.ceil(math.log2(wanted)) if wanted <= 1024 else math.ceil(wanted / 1024) * 1024
     return devices * min(lanes, 1 << int(math.log2(most)))

@@ -40,24 +40,29 @@ def solve_ladder(
         q at the interior nodes, (steps − 1,), and y, (steps,).
     """
 
+    # Both passes hand on what they put out and nothing else: XLA then copies nothing from step to step, and what is
+    # not a recurrence is done for all nodes at once.
     def forward(carry, node):
         reach, level = carry
         w, g, a, r = node
         inverse = 1 / (1 + reach * w)
-        beta = (level + reach * g) * inverse
-        passed = reach * inverse
-        return (passed + a, beta - r), (passed, beta, inverse)
+        after = (reach * inverse + a, (level + reach * g) * inverse - r)
+        return after, after
 
     def backward(y, node):
-        passed, beta, inverse, w, g = node
-        q = beta - passed * y
-        return y * inverse + w * beta - g, (q, y)
+        inverse, rest = node
+        before = y * inverse + rest
+        return before, before
 
     start = (rung[0], first - flow[0])
-    (reach, level), (passed, beta, inverse) = lax.scan(forward, start, (rail, charge, rung[1:], flow[1:]))
+    (reach, level), after = lax.scan(forward, start, (rail, charge, rung[1:], flow[1:]))
+    reaches, levels = (jnp.concatenate([x[None], rest[:-1]]) for x, rest in zip(start, after, strict=True))
+    inverse = 1 / (1 + reaches * rail)
+    beta = (levels + reaches * charge) * inverse
     y_last = (level - last) / jnp.where(reach > 0, reach, 1)
-    y_first, (q, y_rest) = lax.scan(backward, y_last, (passed, beta, inverse, rail, charge), reverse=True)
-    return q, jnp.concatenate([y_first[None], y_rest])
+    _, y_before = lax.scan(backward, y_last, (inverse, rail * beta - charge), reverse=True)
+    y = jnp.concatenate([y_before, y_last[None]])
+    return beta - reaches * inverse * y[1:], y
 
 
 def ladder_response(
