@@ -72,7 +72,7 @@ def _speed(row: harness.Row) -> str:
 def _limit(row: harness.Row) -> str:
     """What has no peer: its note says what the figure is."""
     if row.peer:
-        return _gradient(row)
+        return _gradient(row) if "inputs" in row.size else _speed(row)
     note = row.note.replace("|", "\\|")
     return f"| {_what(row)} | {_seconds(row.run_seconds)} | {_error(row.error)} | {note} | – | – | – |"
 
@@ -108,8 +108,8 @@ def _footer(folder: Path) -> str:
     last = max(rows, key=lambda r: r.created)
     peers = ", ".join(f"{k} {v}" for k, v in sorted(last.versions.items()) if k not in ("jaxexec", "jaxlib"))
     return (
-        "Times are for one order or one trade, compiling apart; processor time of all threads on both sides for "
-        "schedules, baskets and impact, by the clock elsewhere; each line was measured in one process. Errors: of a "
+        "Times are for one order or one trade, compiling apart; processor time on both sides, "
+        "by the clock for what starts up; each line was measured in one process. Errors: of a "
         "power-law schedule, largest deviation of the inventory from an 80-bit solution, over the order; of a mixed "
         "one, relative duality gap; of a closed form, relative, against 40 digits; of impact, relative, against the "
         "peer; of a gradient, relative, against central differences. "

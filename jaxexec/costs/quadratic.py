@@ -1,7 +1,6 @@
 """Linear temporary impact."""
 
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
@@ -70,4 +69,4 @@ class QuadraticCost(ExecutionCost):
         return replaced(self, eta=self.eta * (rate / marginal), psi=self.psi / marginal)
 
     def less_permanent(self, permanent):
-        return replaced(self, eta=self.eta - permanent / 2), np.asarray(True)
+        return replaced(self, eta=self.eta - permanent / 2), jnp.asarray(True)

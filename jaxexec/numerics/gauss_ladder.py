@@ -76,23 +76,27 @@ def solve_cells(
     Forward, q_n = α − A y_n is carried across each cell; A ≥ 0 grows by additions.
     """
 
+    # Both passes hand on what they put out, as in `solve_ladder`.
     def forward(carry, cell):
         reach, level = carry
         t, c, k, e, h = cell
-        inverse = 1 / (1 + reach * k)
-        passed = t * inverse
-        return (c + t * reach * passed, passed * (level - reach * h) - e), (reach, level, inverse)
+        passed = t / (1 + reach * k)
+        after = (c + t * reach * passed, passed * (level - reach * h) - e)
+        return after, after
 
     def backward(y, cell):
-        t, _, k, _, h, reach, level, inverse = cell
-        y_before = inverse * (t * y + k * level + h)
-        return y_before, (level - reach * y_before, y)
+        passed, rest = cell
+        before = passed * y + rest
+        return before, before
 
-    begin = (jnp.zeros_like(cells.reach[0]), first)
-    (reach, level), swept = lax.scan(forward, begin, cells)
+    start = (jnp.zeros_like(cells.reach[0]), first)
+    (reach, level), after = lax.scan(forward, start, cells)
+    reaches, levels = (jnp.concatenate([x[None], rest[:-1]]) for x, rest in zip(start, after, strict=True))
+    inverse = 1 / (1 + reaches * cells.hold)
     y_last = (level - last) / jnp.where(reach > 0, reach, 1)
-    _, (q, y) = lax.scan(backward, y_last, (*cells, *swept), reverse=True)
-    return q[1:], y
+    steps = (cells.turn * inverse, (cells.hold * levels + cells.gain) * inverse)
+    _, before = lax.scan(backward, y_last, steps, reverse=True)
+    return (levels - reaches * before)[1:], jnp.concatenate([before[1:], y_last[None]])
 
 
 def cells_response(cells: Cells) -> tuple[Float[Array, " interior"], Float[Array, " cells"]]:

@@ -99,11 +99,11 @@ def _stages(max_steps: int, dtype) -> _Stage:
 
 def _solve_lanes(solver: LadderNewton, program: Program, guess: Array) -> Iterate:
     """Solve a batch, lanes first."""
-    lanes = program.volume.shape[0]
+    lanes, steps = program.volume.shape
     dtype = program.volume.dtype
     rtol = solver.rtol if solver.rtol is not None else (1e-10 if dtype == jnp.float64 else 3e-6)
     close = max(rtol / 100, 25 * float(jnp.finfo(dtype).eps))  # of the residual, which is of first order in the error
-    chunk = chunk_size(*program.volume.shape, solver.chunk)
+    chunk = chunk_size(lanes, steps, solver.chunk)
     inputs = (program, guess)
     none = jnp.zeros((lanes,), jnp.int32)
     idle = jax.vmap(lambda p: p.idle)(program)
