@@ -280,7 +280,10 @@ def certificate_of(
         rounding = 1e-9 if rates.dtype == jnp.float64 else 1e-4
         clipped = jnp.clip(rates, *program.cost.bounds(rates))
         size_of_rates = jnp.maximum(jnp.abs(clipped), jnp.max(jnp.abs(clipped)))
-        rates = jnp.where(jnp.abs(rates - clipped) <= rounding * size_of_rates, clipped, rates)
+        # Differences of inventories say no more about a step of little volume.
+        held = jnp.max(jnp.abs(through_ends(inventory, program.first, program.last)))
+        unknown = 4 * jnp.finfo(rates.dtype).eps * held / jnp.where(program.volume > 0, program.volume, 1)
+        rates = jnp.where(jnp.abs(rates - clipped) <= rounding * size_of_rates + unknown, clipped, rates)
     slack = program.cost.value(rates) + program.cost.hamiltonian(marginal) - rates * marginal
     gap = jnp.sum(jnp.where(program.volume > 0, program.volume * jnp.maximum(slack, 0), 0))
     if on_rails is not None:

@@ -485,3 +485,12 @@ def test_bound_in_a_problem_with_a_failed_status():
     bound = bound_each(problem, trades)
     assert np.all(np.asarray(bound.status) == jx.Status.INFEASIBLE)
     assert np.all(np.isnan(np.asarray(bound.excess)))
+
+
+def test_caps_in_steps_of_next_to_no_volume():
+    """A difference of inventories cannot tell whether 0.02 shares of volume were passed by one part in a million."""
+    market = jx.Market(jx.TimeGrid(8.0 * np.linspace(0, 1, 1201) ** 3), 0.6, 4e6)
+    cost = jx.ParticipationCap(jx.PowerLawCost(0.1, 0.6, 0.004), 0.03)
+    s = jx.solve(jx.Liquidation(2e5, market, cost, 1e-6), throw=True)
+    assert s.status == jx.Status.OK
+    assert s.relative_gap < 1e-10
