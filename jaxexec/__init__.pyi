@@ -29,10 +29,17 @@ from jaxexec.market import Market as Market
 from jaxexec.market import TimeGrid as TimeGrid
 from jaxexec.numerics.status import Flag as Flag
 from jaxexec.numerics.status import Status as Status
+from jaxexec.pricing import best_participation as best_participation
+from jaxexec.pricing import block_price as block_price
 from jaxexec.scale import orders_from as orders_from
 from jaxexec.scale import solve_many as solve_many
 from jaxexec.schedules import almgren_chriss as almgren_chriss
+from jaxexec.schedules import exponential as exponential
+from jaxexec.schedules import front_loaded as front_loaded
+from jaxexec.schedules import gueant_quadratic as gueant_quadratic
 from jaxexec.schedules import immediate as immediate
+from jaxexec.schedules import infinite_horizon as infinite_horizon
+from jaxexec.schedules import pov as pov
 from jaxexec.schedules import twap as twap
 from jaxexec.schedules import vwap as vwap
 from jaxexec.solvers import BlockLadderNewton as BlockLadderNewton

@@ -17,7 +17,7 @@ FLOORS = [
     {"liquidation", "impact"},
     {"basket"},
     {"schedules", "solvers"},
-    {"frontier"},
+    {"frontier", "pricing"},
     {"calibration", "scale"},
     {"report"},
     {"cli"},

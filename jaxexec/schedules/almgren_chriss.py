@@ -1,6 +1,4 @@
-"""Benchmarks and closed forms. They call no solver, and no solver calls them: the one checks the other."""
-
-import functools
+"""Almgren and Chriss's discrete model in closed form, on both sides of zero risk aversion."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,31 +6,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from jaxexec.liquidation import Liquidation
-from jaxexec.numerics.arrays import as_float, check, unify
+from jaxexec.numerics.arrays import check
 from jaxexec.numerics.status import Status, poison
+from jaxexec.schedules.parameters import are_valid, scalars
 
-
-def twap(problem: Liquidation) -> Float[Array, " steps"]:
-    """Trades in proportion to time, (steps,) shares; they sum to shares − target. Steps without volume included."""
-    durations = problem.grid.durations
-    return _share_out(problem, durations / jnp.sum(durations))
-
-
-def vwap(problem: Liquidation) -> Float[Array, " steps"]:
-    """Trades in proportion to market volume, (steps,) shares: optimal at zero risk aversion. NaN without volume."""
-    volume = jnp.broadcast_to(problem.market.step_volume, (problem.grid.steps,))
-    return _share_out(problem, volume / jnp.sum(volume))
-
-
-def immediate(problem: Liquidation) -> Float[Array, " steps"]:
-    """Everything in the first step, (steps,) shares."""
-    first = jnp.arange(problem.grid.steps) == 0
-    return _share_out(problem, first.astype(problem.shares.dtype))
-
-
-def _share_out(problem: Liquidation, weights: Array) -> Array:
-    return (problem.shares - problem.target) * weights
+_NONNEGATIVE = ("volatility", "permanent_impact", "half_spread")
 
 
 class AlmgrenChriss(eqx.Module):
@@ -101,15 +79,19 @@ def almgren_chriss(
 
     Source: Almgren and Chriss, Optimal execution of portfolio transactions, J. Risk 3 (2000), eqs. 16–22 and 27–28.
     """
-    p = _parameters(
-        shares=shares,
-        horizon=horizon,
-        volatility=volatility,
-        temporary_impact=temporary_impact,
-        permanent_impact=permanent_impact,
-        half_spread=half_spread,
-        variance_weight=variance_weight,
-        drift=drift,
+    p = scalars(
+        {
+            "shares": shares,
+            "horizon": horizon,
+            "volatility": volatility,
+            "temporary_impact": temporary_impact,
+            "permanent_impact": permanent_impact,
+            "half_spread": half_spread,
+            "variance_weight": variance_weight,
+            "drift": drift,
+        },
+        positive=("horizon", "temporary_impact"),
+        nonnegative=_NONNEGATIVE,
     )
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
         raise ValueError(f"steps must be a positive integer, got {steps!r}")
@@ -121,20 +103,13 @@ def almgren_chriss(
     urgency = p["variance_weight"] * p["volatility"] ** 2 / impact
     rate = _kappa_squared(urgency * tau**2) / tau**2
     convex = convex & (rate * p["horizon"] ** 2 > -(jnp.pi**2) * (1 - 1e-12)) & (urgency * tau**2 > -4)
-    valid = _is_valid(p)
+    valid = are_valid(p, positive=("horizon",), nonnegative=_NONNEGATIVE)
     rate = jnp.where(convex & valid, rate, 0)
     times = tau * jnp.arange(steps + 1, dtype=tau.dtype)
     remaining, bump = _paths(rate, jnp.where(convex, urgency, 0), times, p["horizon"])
     inventory = p["shares"] * remaining + p["drift"] / (2 * impact) * bump
     refusal = jnp.where(convex, Status.OK, Status.NONCONVEX)
     return _record(p, times, inventory, tau, impact, rate, jnp.where(valid, refusal, Status.NONFINITE_INPUT))
-
-
-def _is_valid(p: dict[str, Array]) -> Array:
-    """Whether traced parameters are finite and of the signs that concrete ones must have."""
-    finite = functools.reduce(jnp.logical_and, [jnp.isfinite(v) for v in p.values()])
-    signs = (p["horizon"] > 0) & (p["volatility"] >= 0) & (p["permanent_impact"] >= 0) & (p["half_spread"] >= 0)
-    return finite & signs
 
 
 def _record(p: dict[str, Array], times: Array, inventory: Array, tau: Array, impact: Array, rate: Array, status: Array):
@@ -164,19 +139,6 @@ def _record(p: dict[str, Array], times: Array, inventory: Array, tau: Array, imp
         half_life=jnp.where(failed, jnp.nan, jnp.log(2) * constant),
         status=status.astype(jnp.int32),
     )
-
-
-def _parameters(**values: ArrayLike) -> dict[str, Array]:
-    arrays = {name: as_float(name, value) for name, value in values.items()}
-    for name, array in arrays.items():
-        if array.ndim:
-            raise ValueError(f"{name} must be a scalar, got shape {array.shape}; use jax.vmap for a batch")
-        check(name, array, np.isfinite, "finite")
-    for name in ("volatility", "permanent_impact", "half_spread"):
-        check(name, arrays[name], lambda v: v >= 0, "at least 0")
-    for name in ("horizon", "temporary_impact"):
-        check(name, arrays[name], lambda v: v > 0, "positive")
-    return unify(arrays, final=True)
 
 
 # All below are smooth functions of c = κ², whatever its sign: series near zero keep value and derivatives exact

@@ -1,0 +1,159 @@
+"""What taking over a position is worth: the price of a block without a deadline, and the best constant participation.
+
+With no deadline the first integral of the Hamiltonian system is zero, V H(p) = ½γσ²q², and the value of holding q is
+
+    ℓ(q) = ∫_0^q H⁻¹(γσ²x²/2V) dx,
+
+the risk-liquidity premium (Guéant 2016, ch. 6): to be indifferent, the buyer of the block pays q S_0 − ½κq² − ℓ(q).
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from jaxexec.costs import ExecutionCost, PowerLawCost
+from jaxexec.numerics.arrays import unify
+from jaxexec.numerics.roots import monotone_root
+from jaxexec.numerics.status import Status, poison
+from jaxexec.schedules.parameters import scalars
+
+# Gauss–Legendre nodes in u, x = q u⁴: ℓ' grows like a power between 0 and 1 of x, which u makes smooth enough.
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+_POWER = 4
+_POSITIVE = ("volatility", "volume", "risk_aversion")
+
+
+class BlockPrice(eqx.Module):
+    """The premium of a block without a deadline.
+
+    Attributes:
+        premium: ℓ(q), currency: what execution and risk take from q S_0 − ½κq².
+        discount: what the block sells for below q S_0, currency: ℓ(q) + ½κq².
+        marginal: ℓ'(q), currency per share: what one share more would take.
+        status: OK, NONCONVEX where the cost is not strictly convex, or NONFINITE_INPUT where a traced parameter is not
+            finite or has the wrong sign.
+    """
+
+    premium: Float[Array, ""]
+    discount: Float[Array, ""]
+    marginal: Float[Array, ""]
+    status: Int[Array, ""]
+
+
+def block_price(
+    shares: ArrayLike,
+    cost: ExecutionCost,
+    *,
+    volatility: ArrayLike,
+    volume: ArrayLike,
+    risk_aversion: ArrayLike,
+    permanent_impact: ArrayLike = 0.0,
+) -> BlockPrice:
+    """The price of a block, for any cost L with scalar parameters. Traced and differentiable.
+
+    For the price with a deadline solve the order: its premium is the objective less ½κq².
+
+    Args:
+        shares: q; negative for a block that is bought back.
+        cost: L; spreads and caps may be part of it.
+        volatility: σ > 0, currency per share per √day.
+        volume: V > 0, shares per day traded by the others.
+        risk_aversion: γ > 0, per currency.
+        permanent_impact: κ ≥ 0, currency per share per share.
+
+    Raises:
+        ValueError: `cost` is not a cost or varies by step, or a parameter is not a scalar, or concrete and not finite
+            or of the wrong sign.
+
+    Source: Guéant, The Financial Mathematics of Market Liquidity (2016), ch. 6.
+    """
+    if not isinstance(cost, ExecutionCost):
+        raise ValueError(f"cost must be a jaxexec.ExecutionCost, got {type(cost).__name__}")
+    given = {"shares": shares, "volatility": volatility, "volume": volume, "risk_aversion": risk_aversion}
+    given["permanent_impact"] = permanent_impact
+    p = scalars(given, positive=_POSITIVE, nonnegative=("permanent_impact",))
+    joined = unify({"p": p, "cost": cost}, final=True)
+    p, cost = joined["p"], joined["cost"]
+    risk = p["risk_aversion"] * p["volatility"] ** 2 / (2 * p["volume"])
+    size = jnp.abs(p["shares"])
+    finite = jnp.isfinite(size + risk + p["permanent_impact"]) & (risk > 0) & (p["permanent_impact"] >= 0)
+    if any(jnp.ndim(bound) for bound in (cost.half_spread(), cost.is_convex(1.0))):
+        raise ValueError("cost must have scalar parameters: without a deadline there are no steps")
+    convex = jnp.asarray(cost.is_convex(jnp.ones_like(size)))
+    failed = ~(finite & convex)
+    size, risk = jnp.where(failed, 1, size), jnp.where(failed, 1, risk)
+    side = jnp.where(p["shares"] < 0, -1, 1).astype(size.dtype)
+
+    def value(marginal: Array, arguments) -> Array:
+        traded, direction = arguments
+        return traded.hamiltonian(direction * marginal)
+
+    share = jnp.asarray((_NODES + 1) / 2, size.dtype)
+    weight = jnp.asarray(_WEIGHTS / 2 * _POWER, size.dtype) * share ** (_POWER - 1)
+    at = jnp.append(size * share**_POWER, size)
+    marginal = monotone_root(value, (cost, side), risk * at**2)
+    premium = size * jnp.sum(weight * marginal[:-1])
+    permanent = p["permanent_impact"] / 2 * p["shares"] ** 2
+    status = jnp.where(convex, Status.OK, Status.NONCONVEX)
+    return BlockPrice(
+        poison(premium, failed),
+        poison(premium + jnp.where(failed, 0, permanent), failed),
+        poison(marginal[-1], failed),
+        jnp.where(finite, status, Status.NONFINITE_INPUT).astype(jnp.int32),
+    )
+
+
+class BestParticipation(eqx.Module):
+    """The best constant participation rate for an order that may take as long as it needs.
+
+    Attributes:
+        rate: ρ*, own volume over the others'.
+        horizon: the time that it takes, days.
+        expected_cost: execution cost, currency.
+        variance: Var, currency².
+        objective: E + (γ/2) Var, currency.
+    """
+
+    rate: Float[Array, ""]
+    horizon: Float[Array, ""]
+    expected_cost: Float[Array, ""]
+    variance: Float[Array, ""]
+    objective: Float[Array, ""]
+
+
+def best_participation(
+    shares: ArrayLike, cost: PowerLawCost, *, volatility: ArrayLike, volume: ArrayLike, risk_aversion: ArrayLike
+) -> BestParticipation:
+    """ρ* = (γσ²q²/(6ηφV))^{1/(1+φ)}, the best of all constant rates in a market of constant volume. Traced.
+
+    Args:
+        shares: q, not zero; negative to buy.
+        cost: a power law with scalar parameters.
+        volatility: σ > 0, currency per share per √day.
+        volume: V > 0, shares per day traded by the others.
+        risk_aversion: γ > 0, per currency.
+
+    Raises:
+        ValueError: `cost` is not a `PowerLawCost`, or a parameter is not a scalar, or concrete and not finite or of the
+            wrong sign.
+
+    Source: Guéant (2016), ch. 5.
+    """
+    if not isinstance(cost, PowerLawCost):
+        raise ValueError(f"cost must be a jaxexec.PowerLawCost, got {type(cost).__name__}")
+    given = {"shares": shares, "volatility": volatility, "volume": volume, "risk_aversion": risk_aversion}
+    p = scalars(given, positive=_POSITIVE)
+    joined = unify({"p": p, "cost": cost}, final=True)
+    p, cost = joined["p"], joined["cost"]
+    size, variance_rate = jnp.abs(p["shares"]), p["volatility"] ** 2
+    pressure = p["risk_aversion"] * variance_rate * size**2 / (6 * cost.eta * cost.phi * p["volume"])
+    rate = pressure ** (1 / (1 + cost.phi))
+    horizon = size / (rate * p["volume"])
+    expected = cost.eta * rate**cost.phi * size + cost.psi * size
+    variance = variance_rate * size**2 * horizon / 3
+    return BestParticipation(rate, horizon, expected, variance, expected + p["risk_aversion"] / 2 * variance)
+
+
+__all__ = ["BestParticipation", "BlockPrice", "best_participation", "block_price"]
