@@ -14,8 +14,8 @@ __all__ = [
     "front_loaded",
     "gueant_quadratic",
     "immediate",
+    "infinite_horizon",
     "pov",
     "twap",
-    "infinite_horizon",
     "vwap",
 ]
