@@ -79,9 +79,9 @@ def block_price(
     risk = p["risk_aversion"] * p["volatility"] ** 2 / (2 * p["volume"])
     size = jnp.abs(p["shares"])
     finite = jnp.isfinite(size + risk + p["permanent_impact"]) & (risk > 0) & (p["permanent_impact"] >= 0)
-    if any(jnp.ndim(bound) for bound in (cost.half_spread(), cost.is_convex(1.0))):
-        raise ValueError("cost must have scalar parameters: without a deadline there are no steps")
     convex = jnp.asarray(cost.is_convex(jnp.ones_like(size)))
+    if convex.ndim or jnp.ndim(cost.half_spread()):
+        raise ValueError("cost must have scalar parameters: without a deadline there are no steps")
     failed = ~(finite & convex)
     size, risk = jnp.where(failed, 1, size), jnp.where(failed, 1, risk)
     side = jnp.where(p["shares"] < 0, -1, 1).astype(size.dtype)
