@@ -4,7 +4,7 @@ With no deadline the first integral of the Hamiltonian system is zero, V H(p) = 
 
     ℓ(q) = ∫_0^q H⁻¹(γσ²x²/2V) dx,
 
-the risk-liquidity premium (Guéant 2016, ch. 6): to be indifferent, the buyer of the block pays q S_0 − ½κq² − ℓ(q).
+the risk-liquidity premium (Guéant 2016): to be indifferent, the buyer of the block pays q S_0 − ½κq² − ℓ(q).
 """
 
 import equinox as eqx
@@ -17,7 +17,7 @@ from jaxexec.costs import ExecutionCost, PowerLawCost
 from jaxexec.numerics.arrays import unify
 from jaxexec.numerics.roots import monotone_root
 from jaxexec.numerics.status import Status, poison
-from jaxexec.schedules.parameters import scalars
+from jaxexec.schedules.parameters import are_valid, scalars
 
 # Gauss–Legendre nodes in u, x = q u⁴: ℓ' grows like a power between 0 and 1 of x, which u makes smooth enough.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
@@ -32,8 +32,8 @@ class BlockPrice(eqx.Module):
         premium: ℓ(q), currency: what execution and risk take from q S_0 − ½κq².
         discount: what the block sells for below q S_0, currency: ℓ(q) + ½κq².
         marginal: ℓ'(q), currency per share: what one share more would take.
-        status: OK, NONCONVEX where the cost is not strictly convex, or NONFINITE_INPUT where a traced parameter is not
-            finite or has the wrong sign.
+        status: OK; INFEASIBLE where a cap forbids the trade altogether; NONCONVEX where the cost is not strictly
+            convex; NONFINITE_INPUT where a traced parameter is not finite or has the wrong sign.
     """
 
     premium: Float[Array, ""]
@@ -67,7 +67,7 @@ def block_price(
         ValueError: `cost` is not a cost or varies by step, or a parameter is not a scalar, or concrete and not finite
             or of the wrong sign.
 
-    Source: Guéant, The Financial Mathematics of Market Liquidity (2016), ch. 6.
+    Source: Guéant, The Financial Mathematics of Market Liquidity (2016).
     """
     if not isinstance(cost, ExecutionCost):
         raise ValueError(f"cost must be a jaxexec.ExecutionCost, got {type(cost).__name__}")
@@ -94,9 +94,13 @@ def block_price(
     weight = jnp.asarray(_WEIGHTS / 2 * _POWER, size.dtype) * share ** (_POWER - 1)
     at = jnp.append(size * share**_POWER, size)
     marginal = monotone_root(value, (cost, side), risk * at**2)
+    low, high = (jnp.asarray(bound, size.dtype) for bound in cost.bounds())
+    closed = (jnp.where(side < 0, -low, high) <= 0) | ~jnp.all(jnp.isfinite(marginal))
+    marginal, failed = jnp.where(closed, 1, marginal), failed | closed
     premium = size * jnp.sum(weight * marginal[:-1])
     permanent = p["permanent_impact"] / 2 * p["shares"] ** 2
-    status = jnp.where(convex, Status.OK, Status.NONCONVEX)
+    status = jnp.where(closed, Status.INFEASIBLE, Status.OK)
+    status = jnp.where(convex, status, Status.NONCONVEX)
     return BlockPrice(
         poison(premium, failed),
         poison(premium + jnp.where(failed, 0, permanent), failed),
@@ -114,6 +118,7 @@ class BestParticipation(eqx.Module):
         expected_cost: execution cost, currency.
         variance: Var, currency².
         objective: E + (γ/2) Var, currency.
+        status: OK, or NONFINITE_INPUT where a traced parameter is not finite or has the wrong sign.
     """
 
     rate: Float[Array, ""]
@@ -121,6 +126,7 @@ class BestParticipation(eqx.Module):
     expected_cost: Float[Array, ""]
     variance: Float[Array, ""]
     objective: Float[Array, ""]
+    status: Int[Array, ""]
 
 
 def best_participation(
@@ -139,21 +145,34 @@ def best_participation(
         ValueError: `cost` is not a `PowerLawCost`, or a parameter is not a scalar, or concrete and not finite or of the
             wrong sign.
 
-    Source: Guéant (2016), ch. 5.
+    Source: Guéant, The Financial Mathematics of Market Liquidity (2016).
     """
     if not isinstance(cost, PowerLawCost):
         raise ValueError(f"cost must be a jaxexec.PowerLawCost, got {type(cost).__name__}")
     given = {"shares": shares, "volatility": volatility, "volume": volume, "risk_aversion": risk_aversion}
     p = scalars(given, positive=_POSITIVE)
     joined = unify({"p": p, "cost": cost}, final=True)
-    p, cost = joined["p"], joined["cost"]
+    p = joined["p"] | {name: getattr(joined["cost"], name) for name in ("eta", "phi", "psi")}
+    if any(x.ndim for x in p.values()):
+        raise ValueError("cost must have scalar parameters: a constant rate knows no steps")
+    valid = are_valid(p, positive=(*_POSITIVE, "eta", "phi"), nonnegative=("psi",)) & (p["shares"] != 0)
+    p = {name: jnp.where(valid, x, 1) for name, x in p.items()}
     size, variance_rate = jnp.abs(p["shares"]), p["volatility"] ** 2
-    pressure = p["risk_aversion"] * variance_rate * size**2 / (6 * cost.eta * cost.phi * p["volume"])
-    rate = pressure ** (1 / (1 + cost.phi))
+    pressure = p["risk_aversion"] * variance_rate * size**2 / (6 * p["eta"] * p["phi"] * p["volume"])
+    rate = pressure ** (1 / (1 + p["phi"]))
     horizon = size / (rate * p["volume"])
-    expected = cost.eta * rate**cost.phi * size + cost.psi * size
+    expected = p["eta"] * rate ** p["phi"] * size + p["psi"] * size
     variance = variance_rate * size**2 * horizon / 3
-    return BestParticipation(rate, horizon, expected, variance, expected + p["risk_aversion"] / 2 * variance)
+    objective = expected + p["risk_aversion"] / 2 * variance
+    failed = ~valid
+    return BestParticipation(
+        poison(rate, failed),
+        poison(horizon, failed),
+        poison(expected, failed),
+        poison(variance, failed),
+        poison(objective, failed),
+        jnp.where(valid, Status.OK, Status.NONFINITE_INPUT).astype(jnp.int32),
+    )
 
 
 __all__ = ["BestParticipation", "BlockPrice", "best_participation", "block_price"]

@@ -91,3 +91,9 @@ def test_both_sides_and_bad_input():
     bad = jax.jit(lambda g: jx.block_price(1.0, COSTS["power"], volatility=1.0, volume=1.0, risk_aversion=g))(-1.0)
     assert bad.status == jx.Status.NONFINITE_INPUT
     assert np.isnan(bad.premium)
+    closed = jx.block_price(1.0, jx.ParticipationCap(COSTS["quadratic"], 0.0), **MARKET)
+    assert closed.status == jx.Status.INFEASIBLE
+    assert np.isnan(closed.premium)
+    nothing = jax.jit(lambda q: jx.best_participation(q, COSTS["power"], **MARKET))(0.0)
+    assert nothing.status == jx.Status.NONFINITE_INPUT
+    assert np.isnan(nothing.rate)

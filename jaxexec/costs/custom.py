@@ -95,7 +95,7 @@ class CustomCost(ExecutionCost):
         inside = jnp.where(jnp.abs(rate) >= least, rate, jnp.where(rate < 0, -least, least))
         bend = self._bend(inside)
         # At rest the limit of L'' from the right, by whether it still moves there.
-        ratio = self._bend(jnp.where(rate != 0, rate, 2 * least)) / jnp.where(bend > 0, bend, 1)
+        ratio = self._bend(jnp.where(rate != 0, inside, 2 * least)) / jnp.where(bend > 0, bend, 1)
         at_rest = jnp.where(ratio > 1.001, 0, jnp.where(ratio < 0.999, jnp.inf, bend))
         return jnp.where(rate != 0, bend, at_rest)
 

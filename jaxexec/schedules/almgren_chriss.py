@@ -7,6 +7,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from jaxexec.numerics.arrays import check
+from jaxexec.numerics.hyperbolic import cosh_root, sinhc
 from jaxexec.numerics.status import Status, poison
 from jaxexec.schedules.parameters import are_valid, scalars
 
@@ -144,7 +145,6 @@ def _record(p: dict[str, Array], times: Array, inventory: Array, tau: Array, imp
 # All below are smooth functions of c = κ², whatever its sign: series near zero keep value and derivatives exact
 # where √c has none.
 _SMALL = 0.2
-_TERMS = 14
 
 
 def _kappa_squared(u: Array) -> Array:
@@ -159,22 +159,6 @@ def _kappa_squared(u: Array) -> Array:
     down = jnp.where(small | (u > 0), 1, jnp.clip(-u, 0, 4 * (1 - 1e-15)))
     far = jnp.where(u > 0, (2 * jnp.arcsinh(jnp.sqrt(up) / 2)) ** 2, -((2 * jnp.arcsin(jnp.sqrt(down) / 2)) ** 2))
     return jnp.where(small, series, far)
-
-
-def _sinhc(z: Array) -> Array:
-    """sinh(√z)/√z = Σ zⁿ/(2n+1)!, to rounding for −π² < z < 1: sin(√−z)/√−z on the negative side."""
-    total = jnp.ones_like(z)
-    for n in range(_TERMS, 0, -1):
-        total = 1 + total * z / (2 * n * (2 * n + 1))
-    return total
-
-
-def _cosh(z: Array) -> Array:
-    """cosh √z = Σ zⁿ/(2n)!, to rounding for −π²/4 < z < 1."""
-    total = jnp.ones_like(z)
-    for n in range(_TERMS, 0, -1):
-        total = 1 + total * z / (2 * n * (2 * n - 1))
-    return total
 
 
 def _paths(c: Array, urgency: Array, times: Array, horizon: Array) -> tuple[Array, Array]:
@@ -192,12 +176,12 @@ def _paths(c: Array, urgency: Array, times: Array, horizon: Array) -> tuple[Arra
 def _polynomial(c: Array, urgency: Array, times: Array, horizon: Array) -> tuple[Array, Array]:
     """By power series in c, which hold for every c < 0 that has a minimum (κT < π in the trigonometric branch)."""
     left = horizon - times
-    remaining = left * _sinhc(c * left**2) / (horizon * _sinhc(c * horizon**2))
+    remaining = left * sinhc(c * left**2) / (horizon * sinhc(c * horizon**2))
     # κ²/κ̃² → 1 as both vanish; the ratio is taken where neither does.
     vanishing = jnp.abs(urgency) * horizon**2 < 1e-12
     ratio = jnp.where(vanishing, 1, c / jnp.where(vanishing, 1, urgency))
-    half = times / 2 * _sinhc(c * times**2 / 4)
-    return remaining, 2 * ratio * half[::-1] * half / _cosh(c * horizon**2 / 4)
+    half = times / 2 * sinhc(c * times**2 / 4)
+    return remaining, 2 * ratio * half[::-1] * half / cosh_root(c * horizon**2 / 4)
 
 
 def _exponential(kappa: Array, urgency: Array, times: Array) -> tuple[Array, Array]:

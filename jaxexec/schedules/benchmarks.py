@@ -36,7 +36,7 @@ def pov(problem: Liquidation, participation: ArrayLike) -> Float[Array, " steps"
         participation: ρ, own volume over the others', ≥ 0; scalar. Of the whole market it is ρ/(1 + ρ).
 
     Returns:
-        (steps,) shares. They sum to less than the order where the volume does not suffice.
+        (steps,) shares. They sum to less than the order where the volume does not suffice; NaN for a traced ρ < 0.
 
     Raises:
         ValueError: `participation` is not a scalar, or concrete and negative or not finite.
@@ -44,7 +44,7 @@ def pov(problem: Liquidation, participation: ArrayLike) -> Float[Array, " steps"
     rate = _scalar("participation", participation).astype(problem.shares.dtype)
     check("participation", rate, lambda v: v >= 0, "at least 0")
     span = problem.shares - problem.target
-    wanted = rate * jnp.cumsum(_step_volume(problem))
+    wanted = jnp.where(rate >= 0, rate, jnp.nan) * jnp.cumsum(_step_volume(problem))
     done = jnp.minimum(wanted, jnp.abs(span))
     return jnp.sign(span) * jnp.diff(done, prepend=jnp.zeros_like(done[:1]))
 

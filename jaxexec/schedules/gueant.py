@@ -9,12 +9,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from jaxexec.numerics.arrays import as_float
+from jaxexec.numerics.hyperbolic import cosh_root, sinhc, sinhc_slope
 from jaxexec.numerics.status import Status, poison
 from jaxexec.schedules.parameters import are_valid, scalars
 
 _POSITIVE, _NONNEGATIVE = ("horizon", "volume", "eta"), ("volatility", "psi", "risk_aversion", "permanent_impact")
 _SERIES_BELOW = 1.0  # of (κT)²: series there keep values and derivatives exact at γ = 0
-_TERMS = 12
 
 
 class GueantQuadratic(eqx.Module):
@@ -117,8 +117,8 @@ def _path(squared: Array, times: Array, end: Array) -> tuple[Array, Array]:
     """sinh κ(T − t)/sinh κT and κ cosh κ(T − t)/sinh κT from κ²."""
     near = squared * end**2 < _SERIES_BELOW
     small, left = jnp.where(near, squared, 0), end - times
-    whole = end * _sinhc(small * end**2)
-    slow = left * _sinhc(small * left**2) / whole, _cosh(small * left**2) / whole
+    whole = end * sinhc(small * end**2)
+    slow = left * sinhc(small * left**2) / whole, cosh_root(small * left**2) / whole
     kappa = jnp.sqrt(jnp.where(near, 1, squared))
     gone, back, all_ = jnp.exp(-kappa * times), jnp.exp(-2 * kappa * left), -jnp.expm1(-2 * kappa * end)
     fast = gone * -jnp.expm1(-2 * kappa * left) / all_, kappa * gone * (1 + back) / all_
@@ -132,35 +132,14 @@ def _integrals(z: Array) -> tuple[Array, Array]:
     """
     near = z < _SERIES_BELOW
     small = jnp.where(near, z, 0)
-    square = _sinhc(small) ** 2
-    slow = (_sinhc(4 * small) + 1) / (2 * square), 2 * _sinhc_less_one(4 * small) / square
+    square = sinhc(small) ** 2
+    slow = (sinhc(4 * small) + 1) / (2 * square), 2 * sinhc_slope(4 * small) / square
     k = jnp.sqrt(jnp.where(near, 1, z))
     # Both over e^{2κT}/4, so that nothing overflows.
     double, square = -jnp.expm1(-4 * k) / 2, jnp.expm1(-2 * k) ** 2
     rest = 4 * k * jnp.exp(-2 * k)
     fast = k * (4 * double + 2 * rest) / (4 * square), (4 * double - 2 * rest) / (4 * k * square)
     return jnp.where(near, slow[0], fast[0]), jnp.where(near, slow[1], fast[1])
-
-
-def _sinhc(z: Array) -> Array:
-    """sinh √z / √z = Σ zⁿ/(2n + 1)!"""
-    return 1 + z * _sinhc_less_one(z)
-
-
-def _sinhc_less_one(z: Array) -> Array:
-    """(sinh √z / √z − 1)/z = Σ zⁿ/(2n + 3)!"""
-    total = jnp.ones_like(z)
-    for n in range(_TERMS, 0, -1):
-        total = 1 + total * z / ((2 * n + 2) * (2 * n + 3))
-    return total / 6
-
-
-def _cosh(z: Array) -> Array:
-    """cosh √z = Σ zⁿ/(2n)!"""
-    total = jnp.ones_like(z)
-    for n in range(_TERMS, 0, -1):
-        total = 1 + total * z / (2 * n * (2 * n - 1))
-    return total
 
 
 def _root(x: Array) -> Array:

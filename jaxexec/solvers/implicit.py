@@ -69,7 +69,6 @@ def _envelope_jvp(primals, tangents):
     def lagrangian(p: Program) -> Array:
         nodes = through_ends(inventory, p.first, p.last)
         held = jnp.sum(p.weight / 2 * inventory**2 - p.charge * inventory)
-        # Two sums: of one, XLA computes H's powers anew for every derivative taken.
         moved = jnp.sum(marginal * (nodes[:-1] - nodes[1:])) - jnp.sum(p.volume * p.cost.hamiltonian(marginal))
         return held + moved + p.shift * p.span
 

@@ -8,6 +8,7 @@ import pytest
 
 import jaxexec as jx
 from tests.problems import one, random_batch
+from tests.solvers.spoiled_orders import careless_gradient, masked_gradient
 
 solve_batch = jax.jit(jax.vmap(jx.solve))
 GOOD = random_batch(7, 4, steps=12)
@@ -55,20 +56,6 @@ def test_a_bad_lane_fails_alone(name):
     others = np.arange(4) != BAD
     for a, b in zip(jax.tree.leaves(clean), jax.tree.leaves(s), strict=True):
         np.testing.assert_array_equal(np.asarray(a)[others], np.asarray(b)[others])
-
-
-@jax.jit
-@jax.grad
-def masked_gradient(batch):
-    s = jax.vmap(jx.solve)(batch)
-    usable = s.status <= jx.Status.LOCAL
-    return jnp.sum(jnp.where(usable, s.objective, 0)) + jnp.sum(jnp.where(usable[:, None], s.trades, 0))
-
-
-@jax.jit
-@jax.grad
-def careless_gradient(batch):
-    return jnp.sum(jax.vmap(jx.solve)(batch).objective)
 
 
 @pytest.mark.parametrize(
