@@ -1,13 +1,12 @@
 """Temporary impact that is a power of the rate."""
 
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxexec.costs.contract import CurvePoint, ExecutionCost
 from jaxexec.costs.parameters import beyond, checked_parameters, replaced
-from jaxexec.numerics.arrays import safe_log, safe_power
+from jaxexec.numerics.arrays import safe_power
 
 
 class PowerLawCost(ExecutionCost):
@@ -47,7 +46,8 @@ class PowerLawCost(ExecutionCost):
         return jnp.where(size > 0, self._scale * self.phi * jnp.exp((self.phi - 1) * jnp.log(inside)), at_rest)
 
     def hamiltonian(self, marginal):
-        return _hamiltonian(beyond(marginal, self.psi), self.eta, self.phi)
+        left = beyond(marginal, self.psi)
+        return self.phi / (1 + self.phi) * left * safe_power(left / self._scale, 1 / self.phi)
 
     def optimal_rate(self, marginal):
         return jnp.sign(marginal) * safe_power(beyond(marginal, self.psi) / self._scale, 1 / self.phi)
@@ -95,20 +95,3 @@ class PowerLawCost(ExecutionCost):
     @property
     def _scale(self):
         return self.eta * (1 + self.phi)
-
-
-@jax.custom_jvp
-def _hamiltonian(left: Array, eta: Array, phi: Array) -> Array:
-    """H at (|p| − ψ)⁺."""
-    return phi / (1 + phi) * left * safe_power(left / (eta * (1 + phi)), 1 / phi)
-
-
-@_hamiltonian.defjvp
-def _hamiltonian_jvp(primals, tangents):
-    # dH = ρ d|p| − ∂L at the best ρ (envelope theorem): the power that H itself takes gives all of it.
-    left, eta, phi = primals
-    base = left / (eta * (1 + phi))
-    rate = safe_power(base, 1 / phi)
-    power = rate * base  # ρ^{1+φ}
-    change = rate * tangents[0] - power * tangents[1] - eta * power * (safe_log(base) / phi) * tangents[2]
-    return _hamiltonian(left, eta, phi), change

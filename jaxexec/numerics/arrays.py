@@ -101,16 +101,9 @@ def safe_power(x: Float[Array, "..."], exponent: Float[Array, "..."]) -> Float[A
 
     Masked before and after, so that neither x**(exponent-1) nor log(0) reaches a derivative. NaN stays NaN.
     """
-    return jnp.where(_is_normal(x), jnp.exp(exponent * safe_log(x)), 0)
-
-
-def safe_log(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """log x where `safe_power` takes it, zero (with zero derivatives) where x <= 0 or subnormal. NaN stays NaN."""
-    return positive_log(jnp.where(_is_normal(x), x, 1))
-
-
-def _is_normal(x: Array) -> Array:
-    return ~(x < jnp.finfo(x.dtype).tiny)
+    positive = ~(x < jnp.finfo(x.dtype).tiny)
+    inside = jnp.where(positive, x, 1)
+    return jnp.where(positive, jnp.exp(exponent * positive_log(inside)), 0)
 
 
 @jax.custom_jvp
