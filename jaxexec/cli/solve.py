@@ -134,6 +134,9 @@ def summarise(prepared: list[tuple[Row, Day | None]], solution: dict[str, np.nda
         for name in ("expected_cost", "variance", "objective", "duality_gap", "relative_gap")
     }
     codes = [int(solution["status"][i]) if i >= 0 else None for i in index]
+    refused = np.array([code in (Status.NONFINITE_INPUT, Status.INFEASIBLE, Status.NONCONVEX) for code in codes])
+    for name in ("duality_gap", "relative_gap"):  # nothing was solved, so there is nothing that a gap could bound
+        values[name] = np.where(refused, math.nan, values[name])
     cost, arrival = values["expected_cost"], np.array([r.order.arrival_price if r.order else math.nan for r in rows])
     shares = np.array([row.order.shares if row.order else math.nan for row in rows])
     return pl.DataFrame(

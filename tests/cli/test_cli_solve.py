@@ -57,6 +57,19 @@ def test_a_bad_row_is_said_and_the_others_do_not_change(orders, cli, tmp_path):
     assert row["status"] == "BAD_ROW" and "quantity" in row["remedy"] and np.isnan(row["expected_cost"])
 
 
+def test_a_limit_is_kept_or_cannot_be(cli, tmp_path):
+    (tmp_path / "o.csv").write_text(
+        "id,symbol,side,qty,start,end,limit_pov\n1,A,SELL,200000,0,1,0.1\n2,A,SELL,200000,0,1,0.01\n"
+    )
+    said = cli("solve", "o.csv", *ASSUMED, "--risk-aversion", "1e-5", "--out", "out")
+    assert said.code == 3
+    trades = pl.read_parquet(tmp_path / "out" / "schedules.parquet")["trades"].to_numpy().reshape(2, 6)
+    most = trades[0].max()
+    assert most / (4e6 / 6 + most) == pytest.approx(0.1)  # of the whole market, own shares included
+    row = pl.read_parquet(tmp_path / "out" / "orders.parquet").row(1, named=True)
+    assert row["status"] == "INFEASIBLE" and np.isnan(row["relative_gap"]) and np.isnan(trades[1]).all()
+
+
 def test_nothing_but_bad_rows(cli, tmp_path):
     (tmp_path / "o.csv").write_text("id,symbol,side,qty,start,end\n1,A,SELL,1,0,1\n")
     said = cli("solve", "o.csv", "--out", "out")
