@@ -247,14 +247,14 @@ def expected_cost(problem: Liquidation, trades: Float[Array, " steps"]) -> Float
         Σ τV L(ρ) + permanent impact − drift, as the convention has it. Infinite where a step without market volume
         is traded in, or a cap is passed.
     """
-    trades = _as_trades(problem, trades)
-    inventory = _inventory(problem, trades)
+    trades = as_trades(problem, trades)
+    inventory = inventory_of(problem, trades)
     return path_cost(problem, inventory, trades)
 
 
 def variance(problem: Liquidation, trades: Float[Array, " steps"]) -> Float[Array, ""]:
     """Var, the variance of the implementation shortfall of any schedule, in currency²."""
-    return variance_of_inventory(problem, _inventory(problem, _as_trades(problem, trades)))
+    return variance_of_inventory(problem, inventory_of(problem, as_trades(problem, trades)))
 
 
 def objective(problem: Liquidation, trades: Float[Array, " steps"]) -> Float[Array, ""]:
@@ -264,11 +264,18 @@ def objective(problem: Liquidation, trades: Float[Array, " steps"]) -> Float[Arr
 
 def execution_cost(problem: Liquidation, trades: Float[Array, " steps"]) -> Float[Array, ""]:
     """Σ τV L(n/(τV)): spread and temporary impact, in currency."""
-    volume = jnp.broadcast_to(problem.market.step_volume, trades.shape)
+    return jnp.sum(step_costs(problem, trades, problem.market.step_volume))
+
+
+def step_costs(
+    problem: Liquidation, trades: Float[Array, " steps"], volume: Float[Array, "*#steps"]
+) -> Float[Array, " steps"]:
+    """τV L(n/(τV)) of each step with τV = `volume` shares traded by the others, in currency."""
+    volume = jnp.broadcast_to(volume, trades.shape)
     open_ = volume > 0
     rate = jnp.where(open_, trades / jnp.where(open_, volume, 1), 0)
     impossible = jnp.where(~open_ & (trades != 0), jnp.inf, 0).astype(trades.dtype)
-    return jnp.sum(jnp.where(open_, volume * problem.cost.value(rate), 0) + impossible)
+    return jnp.where(open_, volume * problem.cost.value(rate), 0) + impossible
 
 
 def variance_of_inventory(problem: Liquidation, inventory: Float[Array, " nodes"]) -> Float[Array, ""]:
@@ -312,12 +319,12 @@ def _from_benchmark(problem: Liquidation, inventory: Array) -> Array:
     return inventory if problem.benchmark is None else inventory - problem.benchmark
 
 
-def _inventory(problem: Liquidation, trades: Array) -> Array:
+def inventory_of(problem: Liquidation, trades: Array) -> Array:
     sold = jnp.concatenate([jnp.zeros((1,), trades.dtype), jnp.cumsum(trades)])
     return problem.shares - sold
 
 
-def _as_trades(problem: Liquidation, trades: ArrayLike) -> Array:
+def as_trades(problem: Liquidation, trades: ArrayLike) -> Array:
     array = as_float("trades", trades)
     if array.shape != (problem.grid.steps,):
         raise ValueError(f"trades must have shape ({problem.grid.steps},), got {array.shape}")

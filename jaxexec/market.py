@@ -253,20 +253,20 @@ class Market(eqx.Module):
     @property
     def step_volume(self) -> Float[Array, " steps"]:
         """b_k = τ_k V_k: shares that the others trade in each step."""
-        return self._remaining * self.volume
+        return self.step_durations * self.volume
 
     @property
     def step_variance(self) -> Float[Array, " steps"]:
         """σ_k² τ_k + gap variance: variance of the price change over each step, currency² per share²."""
-        return self._remaining * self.volatility**2 + self.gap_variance * self._ahead
+        return self.step_durations * self.volatility**2 + self.gap_variance * self._ahead
 
     @property
     def step_drift(self) -> Float[Array, " steps"]:
         """α_k τ_k: expected price change over each step, currency per share."""
-        return self._remaining * self.drift
+        return self.step_durations * self.drift
 
     @property
-    def _remaining(self) -> Float[Array, " steps"]:
+    def step_durations(self) -> Float[Array, " steps"]:
         """What is left of each step, in trading days."""
         since = self.grid.times - self.grid.times[0]
         still = namespace(since, self.elapsed).where(since > self.elapsed, since, self.elapsed)
@@ -275,7 +275,7 @@ class Market(eqx.Module):
     @property
     def _ahead(self) -> Float[Array, " steps"]:
         """The part of each step that is still to come, between 0 and 1."""
-        return self._remaining / self.grid.durations
+        return self.step_durations / self.grid.durations
 
 
 def gauss_times(ends: ArrayLike) -> tuple[Float[Array, " nodes"], Float[Array, " steps"]]:

@@ -14,12 +14,12 @@ from jaxexec.basket import Basket, BasketSchedule
 from jaxexec.costs import CustomCost
 from jaxexec.liquidation import Liquidation, Schedule, discrete_cost
 from jaxexec.numerics.arrays import as_float
-from jaxexec.numerics.status import Flag, Status, poison, replace_where, taint
+from jaxexec.numerics.status import Flag, Status, poison, taint
 from jaxexec.solvers.basket import solve_basket
 from jaxexec.solvers.block_ladder import BlockLadderNewton
 from jaxexec.solvers.ladder_newton import LadderNewton
 from jaxexec.solvers.plan import ScheduleSolver
-from jaxexec.solvers.verdict import comparable, harmless, raise_on_failure, verdict
+from jaxexec.solvers.verdict import comparable, harmless_where, raise_on_failure, verdict
 
 
 @overload
@@ -120,7 +120,7 @@ def _solve(problem: Liquidation, guess: Array, solver: ScheduleSolver, keep_best
     problem, guess = lax.optimization_barrier((problem, guess))
     refusal = _refusal(problem)
     refused = refusal != Status.OK
-    inputs, problem = problem, _harmless_where(refused, problem)
+    inputs, problem = problem, harmless_where(refused, problem)
     plan = solver.plan(problem, guess)
     status = jnp.where(refused, refusal, verdict(plan.proof, plan.finite))
     status = jnp.where(_is_convex_where_used(problem, plan.trades), status, Status.NONCONVEX)
@@ -184,9 +184,3 @@ def _is_reachable(problem: Liquidation) -> Bool[Array, ""]:
     span = problem.shares - problem.target
     slack = 8 * jnp.finfo(span.dtype).eps * jnp.abs(span)
     return (span == 0) | ((low - slack <= span) & (span <= high + slack) & jnp.any(open_))
-
-
-def _harmless_where(refused: Bool[Array, ""], problem: Liquidation) -> Liquidation:
-    """A problem of the same shapes that any solver can solve, in the lanes that were refused."""
-    safe = jax.tree_util.tree_map_with_path(harmless, problem)
-    return jax.tree.map(lambda x, s: replace_where(jnp.broadcast_to(refused, x.shape), x, s), problem, safe)

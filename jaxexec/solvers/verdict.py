@@ -1,14 +1,17 @@
 """What orders and baskets share of failing: harmless inputs, statuses from certificates, errors from statuses."""
 
-from typing import Any
+from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxexec.numerics.arrays import is_concrete
-from jaxexec.numerics.status import Status
+from jaxexec.numerics.status import Status, replace_where
 from jaxexec.solvers.program import Certificate
+
+Problem = TypeVar("Problem")
 
 # Largest relative duality gap that is called OK, and the one that is still called OK_INACCURATE.
 _GAP_OK = {"float64": 1e-8, "float32": 1e-5}
@@ -34,6 +37,12 @@ def harmless(path: Any, leaf: Array) -> Array:
     if name in _HARMLESS_AT_ZERO:
         return jnp.zeros_like(leaf)
     return -jnp.ones_like(leaf) if name == "rho_min" else jnp.ones_like(leaf)
+
+
+def harmless_where(refused: Bool[Array, ""], problem: Problem) -> Problem:
+    """A problem of the same shapes that any solver can solve, in the lanes that were refused."""
+    safe = jax.tree_util.tree_map_with_path(harmless, problem)
+    return jax.tree.map(lambda x, s: replace_where(jnp.broadcast_to(refused, x.shape), x, s), problem, safe)
 
 
 def comparable(bound: Float[Array, ""]) -> Float[Array, ""]:
