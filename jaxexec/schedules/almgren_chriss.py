@@ -1,15 +1,17 @@
 """Almgren and Chriss's discrete model in closed form, on both sides of zero risk aversion."""
 
+import math
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from jaxexec.numerics.arrays import check
 from jaxexec.numerics.hyperbolic import cosh_root, sinhc
-from jaxexec.numerics.status import Status, poison
-from jaxexec.schedules.parameters import are_valid, scalars
+from jaxexec.numerics.status import Status, poison, replace_where, taint
+from jaxexec.schedules.parameters import are_valid, check_steps, scalars
 
 _NONNEGATIVE = ("volatility", "permanent_impact", "half_spread")
 
@@ -94,27 +96,49 @@ def almgren_chriss(
         positive=("horizon", "temporary_impact"),
         nonnegative=_NONNEGATIVE,
     )
-    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
-        raise ValueError(f"steps must be a positive integer, got {steps!r}")
-    tau = p["horizon"] / steps
-    net_impact = p["temporary_impact"] - p["permanent_impact"] * tau / 2
+    check_steps(steps)
+    net_impact = _net_impact(p, steps)
     check("temporary_impact − ½ permanent_impact · τ", net_impact, lambda v: v > 0, "positive")
-    convex = net_impact > 0
-    impact = jnp.where(convex, net_impact, 1)
-    urgency = p["variance_weight"] * p["volatility"] ** 2 / impact
-    rate = _kappa_squared(urgency * tau**2) / tau**2
-    convex = convex & (rate * p["horizon"] ** 2 > -(jnp.pi**2) * (1 - 1e-12)) & (urgency * tau**2 > -4)
+    status = _refusal(p, steps)
+    failed, everywhere = status != Status.OK, taint(p, status != Status.OK)
+    harmless = dict.fromkeys(p, 1.0) | {"permanent_impact": 0.0, "drift": 0.0}
+    p = {name: replace_where(failed, x, jnp.full_like(x, harmless[name])) for name, x in p.items()}
+
+    def spoilt(x: Array) -> Array:
+        return poison(x + everywhere, failed)
+
+    return AlmgrenChriss(**jax.tree.map(spoilt, _closed_form(p, steps)), status=status.astype(jnp.int32))
+
+
+def _net_impact(p: dict[str, Array], steps: int) -> Array:
+    """η̃ = η − ½γτ."""
+    return p["temporary_impact"] - p["permanent_impact"] * (p["horizon"] / steps) / 2
+
+
+def _urgency(p: dict[str, Array], steps: int) -> Array:
+    """κ̃², of either sign, where η̃ > 0."""
+    net_impact = _net_impact(p, steps)
+    return p["variance_weight"] * p["volatility"] ** 2 / jnp.where(net_impact > 0, net_impact, 1)
+
+
+def _refusal(p: dict[str, Array], steps: int) -> Array:
+    """The status, found from the parameters alone."""
+    # |κ|T < π in terms of κ̃²τ² = −4 sin²(|κ|τ/2).
+    bounded = _urgency(p, steps) * (p["horizon"] / steps) ** 2 > -4 * math.sin(math.pi / (2 * steps)) ** 2 * (1 - 1e-12)
+    convex = (_net_impact(p, steps) > 0) & bounded
     valid = are_valid(p, positive=("horizon",), nonnegative=_NONNEGATIVE)
-    rate = jnp.where(convex & valid, rate, 0)
+    return jnp.where(valid, jnp.where(convex, Status.OK, Status.NONCONVEX), Status.NONFINITE_INPUT)
+
+
+def _closed_form(p: dict[str, Array], steps: int) -> dict[str, Array]:
+    """All fields but the status."""
+    impact, tau = _net_impact(p, steps), p["horizon"] / steps
+    urgency = _urgency(p, steps)
+    ratio = _kappa_ratio(urgency * tau**2)
+    rate = urgency * ratio
     times = tau * jnp.arange(steps + 1, dtype=tau.dtype)
-    remaining, bump = _paths(rate, jnp.where(convex, urgency, 0), times, p["horizon"])
+    remaining, bump = _paths(urgency, ratio, times, p["horizon"])
     inventory = p["shares"] * remaining + p["drift"] / (2 * impact) * bump
-    refusal = jnp.where(convex, Status.OK, Status.NONCONVEX)
-    return _record(p, times, inventory, tau, impact, rate, jnp.where(valid, refusal, Status.NONFINITE_INPUT))
-
-
-def _record(p: dict[str, Array], times: Array, inventory: Array, tau: Array, impact: Array, rate: Array, status: Array):
-    failed = status != Status.OK
     # Both ends are given, not computed.
     inventory = jnp.concatenate([p["shares"][None], inventory[1:-1], jnp.zeros_like(inventory[:1])])
     trades = inventory[:-1] - inventory[1:]
@@ -128,18 +152,17 @@ def _record(p: dict[str, Array], times: Array, inventory: Array, tau: Array, imp
     moving = rate > 0
     kappa = jnp.where(moving, jnp.sqrt(jnp.where(moving, rate, 1)), 0)
     constant = jnp.where(moving, 1 / jnp.where(moving, kappa, 1), jnp.inf)
-    return AlmgrenChriss(
-        times=poison(times, failed),
-        inventory=poison(inventory, failed),
-        trades=poison(trades, failed),
-        expected_cost=poison(expected, failed),
-        variance=poison(variance, failed),
-        objective=poison(expected + p["variance_weight"] * variance, failed),
-        kappa=poison(kappa, failed),
-        time_constant=jnp.where(failed, jnp.nan, constant),
-        half_life=jnp.where(failed, jnp.nan, jnp.log(2) * constant),
-        status=status.astype(jnp.int32),
-    )
+    return {
+        "times": times,
+        "inventory": inventory,
+        "trades": trades,
+        "expected_cost": expected,
+        "variance": variance,
+        "objective": expected + p["variance_weight"] * variance,
+        "kappa": kappa,
+        "time_constant": constant,
+        "half_life": jnp.log(2) * constant,
+    }
 
 
 # All below are smooth functions of c = κ², whatever its sign: series near zero keep value and derivatives exact
@@ -147,39 +170,37 @@ def _record(p: dict[str, Array], times: Array, inventory: Array, tau: Array, imp
 _SMALL = 0.2
 
 
-def _kappa_squared(u: Array) -> Array:
-    """(κτ)² from u = (κ̃τ)²: arccosh²(1 + u/2), continued to u < 0 as −arccos²."""
+def _kappa_ratio(u: Array) -> Array:
+    """κ²/κ̃² from u = (κ̃τ)²: arccosh²(1 + u/2)/u, continued to u < 0 as −arccos²/u."""
     small = jnp.abs(u) < _SMALL
-    # arccosh²(1 + u/2) = Σ 2(−1)^{n−1} ((n−1)!)² uⁿ / (2n)!
-    series, term = u, u
-    for n in range(2, 14):
-        term = -term * u * ((n - 1) ** 2 / ((2 * n) * (2 * n - 1) / 2) / 2)
-        series = series + term
+    series = jnp.ones_like(u)
+    for n in range(13, 1, -1):  # arccosh²(1 + u/2) = Σ 2(−1)^{n−1} ((n−1)!)² uⁿ / (2n)!
+        series = 1 - series * u * ((n - 1) ** 2 / ((2 * n) * (2 * n - 1)))
     up = jnp.where(u >= _SMALL, u, 1)
     down = jnp.where(small | (u > 0), 1, jnp.clip(-u, 0, 4 * (1 - 1e-15)))
-    far = jnp.where(u > 0, (2 * jnp.arcsinh(jnp.sqrt(up) / 2)) ** 2, -((2 * jnp.arcsin(jnp.sqrt(down) / 2)) ** 2))
+    far = jnp.where(
+        u > 0, (2 * jnp.arcsinh(jnp.sqrt(up) / 2)) ** 2 / up, (2 * jnp.arcsin(jnp.sqrt(down) / 2)) ** 2 / down
+    )
     return jnp.where(small, series, far)
 
 
-def _paths(c: Array, urgency: Array, times: Array, horizon: Array) -> tuple[Array, Array]:
+def _paths(urgency: Array, ratio: Array, times: Array, horizon: Array) -> tuple[Array, Array]:
     """sinh κ(T − t)/sinh κT and (1 − [sinh κ(T − t) + sinh κt]/sinh κT)/κ̃², at equally spaced `times`.
 
     The second is 2 sinh(κ(T − t)/2) sinh(κt/2) / (κ̃² cosh(κT/2)). Times run from 0 to T, so that what is wanted at
     T − t is what is known at t, read backwards.
     """
+    c = urgency * ratio
     series = c * horizon**2 < _SMALL
-    near = _polynomial(c, urgency, times, horizon)
+    near = _polynomial(c, ratio, times, horizon)
     far = _exponential(jnp.sqrt(jnp.where(series, 1, c)), jnp.where(series, 1, urgency), times)
     return jnp.where(series, near[0], far[0]), jnp.where(series, near[1], far[1])
 
 
-def _polynomial(c: Array, urgency: Array, times: Array, horizon: Array) -> tuple[Array, Array]:
+def _polynomial(c: Array, ratio: Array, times: Array, horizon: Array) -> tuple[Array, Array]:
     """By power series in c, which hold for every c < 0 that has a minimum (κT < π in the trigonometric branch)."""
     left = horizon - times
     remaining = left * sinhc(c * left**2) / (horizon * sinhc(c * horizon**2))
-    # κ²/κ̃² → 1 as both vanish; the ratio is taken where neither does.
-    vanishing = jnp.abs(urgency) * horizon**2 < 1e-12
-    ratio = jnp.where(vanishing, 1, c / jnp.where(vanishing, 1, urgency))
     half = times / 2 * sinhc(c * times**2 / 4)
     return remaining, 2 * ratio * half[::-1] * half / cosh_root(c * horizon**2 / 4)
 

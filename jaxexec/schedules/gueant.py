@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxexec.numerics.arrays import as_float
 from jaxexec.numerics.hyperbolic import cosh_root, sinhc, sinhc_slope
-from jaxexec.numerics.status import Status, poison
+from jaxexec.numerics.status import Status, poison, replace_where, taint
 from jaxexec.schedules.parameters import are_valid, scalars
 
 _POSITIVE, _NONNEGATIVE = ("horizon", "volume", "eta"), ("volatility", "psi", "risk_aversion", "permanent_impact")
@@ -88,7 +88,12 @@ def gueant_quadratic(
         nonnegative=_NONNEGATIVE,
     )
     valid = are_valid(p, positive=_POSITIVE, nonnegative=_NONNEGATIVE)
-    p = {name: jnp.where(valid, x, 1) for name, x in p.items()}
+    failed, everywhere = ~valid, taint(p, ~valid)
+    p = {name: replace_where(failed, x, jnp.ones_like(x)) for name, x in p.items()}
+
+    def spoilt(x: Array) -> Array:
+        return poison(x + everywhere, failed)
+
     end, at = p["horizon"], as_float("times", times).astype(p["horizon"].dtype)
     squared = p["risk_aversion"] * p["volatility"] ** 2 * p["volume"] / (2 * p["eta"])
     held, speed = _path(squared, at, end)
@@ -99,16 +104,15 @@ def gueant_quadratic(
     expected = quick + p["psi"] * size + p["permanent_impact"] / 2 * p["shares"] ** 2
     variance = p["volatility"] ** 2 * p["shares"] ** 2 * end * carried
     marginal = 2 * p["eta"] / p["volume"] * rate + p["psi"] * jnp.sign(p["shares"])
-    failed = ~valid
     return GueantQuadratic(
-        times=poison(at, failed),
-        inventory=poison(inventory, failed),
-        rate=poison(rate, failed),
-        costate=poison(-marginal, failed),
-        expected_cost=poison(expected, failed),
-        variance=poison(variance, failed),
-        objective=poison(expected + p["risk_aversion"] / 2 * variance, failed),
-        kappa=poison(_root(squared), failed),
+        times=spoilt(at),
+        inventory=spoilt(inventory),
+        rate=spoilt(rate),
+        costate=spoilt(-marginal),
+        expected_cost=spoilt(expected),
+        variance=spoilt(variance),
+        objective=spoilt(expected + p["risk_aversion"] / 2 * variance),
+        kappa=spoilt(_root(squared)),
         status=jnp.where(valid, Status.OK, Status.NONFINITE_INPUT).astype(jnp.int32),
     )
 

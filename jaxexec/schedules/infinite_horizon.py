@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from jaxexec.numerics.arrays import as_float
-from jaxexec.numerics.status import Status, poison
+from jaxexec.numerics.status import Status, poison, replace_where, taint
 from jaxexec.schedules.parameters import are_valid, scalars
 
 _POSITIVE = ("impact", "exponent", "volatility", "variance_weight")
@@ -77,7 +77,12 @@ def infinite_horizon(
     }
     p = scalars(given, positive=_POSITIVE)
     valid = are_valid(p, positive=_POSITIVE) & (p["shares"] != 0)
-    p = {name: jnp.where(valid, x, 1) for name, x in p.items()}
+    failed, everywhere = ~valid, taint(p, ~valid)
+    p = {name: replace_where(failed, x, jnp.ones_like(x)) for name, x in p.items()}
+
+    def spoilt(x: Array) -> Array:
+        return poison(x + everywhere, failed)
+
     k, size = p["exponent"], jnp.abs(p["shares"])
     at = as_float("times", times).astype(k.dtype)
     risk = p["variance_weight"] * p["volatility"] ** 2
@@ -89,14 +94,13 @@ def infinite_horizon(
     variance = share * p["volatility"] ** 2 * size**2 * constant
     ends = bend < 0
     finished = jnp.where(ends, constant / jnp.where(ends, -bend, 1), jnp.inf)
-    failed = ~valid
     return InfiniteHorizon(
-        times=poison(at, failed),
-        inventory=poison(jnp.where(over, 0, p["shares"] * left), failed),
-        expected_cost=poison(expected, failed),
-        variance=poison(variance, failed),
-        objective=poison(expected + p["variance_weight"] * variance, failed),
-        time_constant=poison(constant, failed),
+        times=spoilt(at),
+        inventory=spoilt(jnp.where(over, 0, p["shares"] * left)),
+        expected_cost=spoilt(expected),
+        variance=spoilt(variance),
+        objective=spoilt(expected + p["variance_weight"] * variance),
+        time_constant=spoilt(constant),
         finished=jnp.where(failed, jnp.nan, finished),
         status=jnp.where(valid, Status.OK, Status.NONFINITE_INPUT).astype(jnp.int32),
     )

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Collection
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -39,3 +40,9 @@ def are_valid(
     tests += [arrays[name] > 0 for name in positive]
     tests += [arrays[name] >= 0 for name in nonnegative]
     return functools.reduce(jnp.logical_and, tests)
+
+
+def check_steps(steps: Any) -> None:
+    """Raise unless `steps` is a positive integer."""
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
+        raise ValueError(f"steps must be a positive integer, got {steps!r}")

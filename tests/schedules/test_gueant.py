@@ -60,3 +60,22 @@ def test_both_sides_stiff_and_bad():
         closed(-1.0)
     with pytest.raises(ValueError, match="volume must be positive"):
         closed(1e-6, volume=0.0)
+
+
+@pytest.mark.parametrize("which", ["gueant", "infinite"])
+def test_a_failed_lane_spoils_its_own_derivatives_alone(which):
+    def of(sigma):
+        if which == "gueant":
+            return closed(1e-6, volatility=sigma).variance
+        found = jx.infinite_horizon(
+            1e6, np.array([1.0]), volatility=sigma, impact=2.5e-6, exponent=0.6, variance_weight=1e-6
+        )
+        return found.variance
+
+    sigmas = np.array([0.6, np.nan, -1.0])
+    keep = np.array([True, False, False])
+    masked = jax.grad(lambda s: jax.numpy.sum(jax.numpy.where(keep, jax.vmap(of)(s), 0)))(jax.numpy.asarray(sigmas))
+    assert np.isfinite(masked[0]) and masked[0] != 0
+    assert masked[1:].tolist() == [0, 0]
+    whole = jax.grad(lambda s: jax.numpy.sum(jax.vmap(of)(s)))(jax.numpy.asarray(sigmas))
+    assert np.isnan(whole).tolist() == [False, True, True]
