@@ -1,4 +1,4 @@
-"""What taking over a position is worth: the price of a block without a deadline, and the best constant participation.
+"""What taking over a position is worth: the price of a block without a deadline.
 
 With no deadline the first integral of the Hamiltonian system is zero, V H(p) = ½γσ²q², and the value of holding q is
 
@@ -13,11 +13,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from jaxexec.costs import ExecutionCost, PowerLawCost
+from jaxexec.costs import ExecutionCost
 from jaxexec.numerics.arrays import unify
 from jaxexec.numerics.roots import monotone_root
-from jaxexec.numerics.status import Status, poison
-from jaxexec.schedules.parameters import are_valid, scalars
+from jaxexec.numerics.status import Status, poison, taint
+from jaxexec.schedules.parameters import scalars
 
 # Gauss–Legendre nodes in u, x = q u⁴: ℓ' grows like a power between 0 and 1 of x, which u makes smooth enough.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
@@ -53,7 +53,7 @@ def block_price(
 ) -> BlockPrice:
     """The price of a block, for any cost L with scalar parameters. Traced and differentiable.
 
-    For the price with a deadline solve the order: its premium is the objective less ½κq².
+    With a deadline the price is that of `liquidation_premium`, which comes down to this one as the deadline is put off.
 
     Args:
         shares: q; negative for a block that is bought back.
@@ -101,78 +101,14 @@ def block_price(
     permanent = p["permanent_impact"] / 2 * p["shares"] ** 2
     status = jnp.where(closed, Status.INFEASIBLE, Status.OK)
     status = jnp.where(convex, status, Status.NONCONVEX)
+    everywhere = taint((p, cost), failed)
+
+    def spoilt(x: Array) -> Array:
+        return poison(x + everywhere, failed)
+
     return BlockPrice(
-        poison(premium, failed),
-        poison(premium + jnp.where(failed, 0, permanent), failed),
-        poison(marginal[-1], failed),
+        spoilt(premium),
+        spoilt(premium + jnp.where(failed, 0, permanent)),
+        spoilt(marginal[-1]),
         jnp.where(finite, status, Status.NONFINITE_INPUT).astype(jnp.int32),
     )
-
-
-class BestParticipation(eqx.Module):
-    """The best constant participation rate for an order that may take as long as it needs.
-
-    Attributes:
-        rate: ρ*, own volume over the others'.
-        horizon: the time that it takes, days.
-        expected_cost: execution cost, currency.
-        variance: Var, currency².
-        objective: E + (γ/2) Var, currency.
-        status: OK, or NONFINITE_INPUT where a traced parameter is not finite or has the wrong sign.
-    """
-
-    rate: Float[Array, ""]
-    horizon: Float[Array, ""]
-    expected_cost: Float[Array, ""]
-    variance: Float[Array, ""]
-    objective: Float[Array, ""]
-    status: Int[Array, ""]
-
-
-def best_participation(
-    shares: ArrayLike, cost: PowerLawCost, *, volatility: ArrayLike, volume: ArrayLike, risk_aversion: ArrayLike
-) -> BestParticipation:
-    """ρ* = (γσ²q²/(6ηφV))^{1/(1+φ)}, the best of all constant rates in a market of constant volume. Traced.
-
-    Args:
-        shares: q, not zero; negative to buy.
-        cost: a power law with scalar parameters.
-        volatility: σ > 0, currency per share per √day.
-        volume: V > 0, shares per day traded by the others.
-        risk_aversion: γ > 0, per currency.
-
-    Raises:
-        ValueError: `cost` is not a `PowerLawCost`, or a parameter is not a scalar, or concrete and not finite or of the
-            wrong sign.
-
-    Source: Guéant, The Financial Mathematics of Market Liquidity (2016).
-    """
-    if not isinstance(cost, PowerLawCost):
-        raise ValueError(f"cost must be a jaxexec.PowerLawCost, got {type(cost).__name__}")
-    given = {"shares": shares, "volatility": volatility, "volume": volume, "risk_aversion": risk_aversion}
-    p = scalars(given, positive=_POSITIVE)
-    joined = unify({"p": p, "cost": cost}, final=True)
-    p = joined["p"] | {name: getattr(joined["cost"], name) for name in ("eta", "phi", "psi")}
-    if any(x.ndim for x in p.values()):
-        raise ValueError("cost must have scalar parameters: a constant rate knows no steps")
-    valid = are_valid(p, positive=(*_POSITIVE, "eta", "phi"), nonnegative=("psi",)) & (p["shares"] != 0)
-    p = {name: jnp.where(valid, x, 1) for name, x in p.items()}
-    size, variance_rate = jnp.abs(p["shares"]), p["volatility"] ** 2
-    pressure = p["risk_aversion"] * variance_rate * size**2 / (6 * p["eta"] * p["phi"] * p["volume"])
-    rate = pressure ** (1 / (1 + p["phi"]))
-    horizon = size / (rate * p["volume"])
-    expected = p["eta"] * rate ** p["phi"] * size + p["psi"] * size
-    variance = variance_rate * size**2 * horizon / 3
-    objective = expected + p["risk_aversion"] / 2 * variance
-    failed = ~valid
-    return BestParticipation(
-        poison(rate, failed),
-        poison(horizon, failed),
-        poison(expected, failed),
-        poison(variance, failed),
-        poison(objective, failed),
-        jnp.where(valid, Status.OK, Status.NONFINITE_INPUT).astype(jnp.int32),
-    )
-
-
-__all__ = ["BestParticipation", "BlockPrice", "best_participation", "block_price"]
