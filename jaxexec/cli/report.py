@@ -18,6 +18,8 @@ _HEADINGS = {
     "calibrate": "Markets",
     "solve": "Schedules",
     "frontier": "Efficient frontier",
+    "simulate": "What the order may cost",
+    "analyse": "After the trade",
     "demo": "Demonstration",
 }
 _MAX_PRESENTATION_BYTES = 64 << 20

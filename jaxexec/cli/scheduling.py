@@ -1,9 +1,16 @@
 """Orders of the command line as one batch of problems, solved by `solve_many`."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from jax import Array
+
+    from jaxexec import Market
+
+Benchmark = Literal["arrival", "twap", "vwap", "close"]
 
 _NO_LIMIT = 1e6  # own volume over the others': more than any order takes
 
@@ -29,7 +36,10 @@ def stack(rows: Sequence[Arrays]) -> Arrays:
 
 
 def schedule(
-    orders: Arrays, precision: str, advance: Callable[[int], None] = lambda done: None
+    orders: Arrays,
+    precision: str,
+    advance: Callable[[int], None] = lambda done: None,
+    benchmark: Benchmark = "arrival",
 ) -> dict[str, np.ndarray]:
     """The schedules of many orders.
 
@@ -37,6 +47,8 @@ def schedule(
         orders: The orders, at least one.
         precision: `float64` or `float32`.
         advance: Told how many orders more are done.
+        benchmark: What risk is measured from: the arrival price, the order traded evenly in time or in volume, or all
+            of it at the close.
 
     Returns:
         The fields of `jaxexec.Schedule` by name, each with a leading axis of orders, on the host.
@@ -52,7 +64,8 @@ def schedule(
         market = jx.Market(grid, order.volatility, order.volume, order.permanent_impact)
         cost = jx.PowerLawCost(order.eta, order.phi, order.psi)
         capped = jx.ParticipationCap(cost, order.rho_max) if limited else cost
-        return jx.Liquidation(order.shares, market, capped, order.risk_aversion)
+        path = _benchmark(benchmark, order.shares, market)
+        return jx.Liquidation(order.shares, market, capped, order.risk_aversion, benchmark=path)
 
     narrow = orders._replace(rho_max=np.minimum(orders.rho_max, _NO_LIMIT))
     batch = jax.jit(jax.vmap(problem))(Arrays(*(np.asarray(array, dtype=precision) for array in narrow)))
@@ -64,3 +77,19 @@ def schedule(
         told = done
 
     return vars(jx.solve_many(batch, progress=progress))
+
+
+def _benchmark(name: Benchmark, shares: Any, market: "Market") -> "Array | None":
+    """Inventories of the benchmark at the nodes; none for the arrival price."""
+    import jax.numpy as jnp
+
+    if name == "arrival":
+        return None
+    each = {
+        "twap": market.grid.durations,
+        "vwap": market.step_volume,
+        "close": jnp.zeros_like(market.grid.durations).at[-1].set(1),
+    }[name]
+    total = jnp.sum(each)
+    left = 1 - jnp.cumsum(each) / jnp.where(total > 0, total, 1)
+    return shares * jnp.concatenate([jnp.ones_like(left[:1]), left[:-1], jnp.zeros_like(left[:1])])

@@ -39,6 +39,7 @@ def solve(
     market: MarketFiles = (),
     risk_aversion: float = 1e-6,
     steps: int = 78,
+    benchmark: scheduling.Benchmark = "arrival",
     session: str | None = None,
     timezone: str | None = None,
     assumed: Assumed = markets.DEFAULT,
@@ -52,6 +53,8 @@ def solve(
         market: Market files, or folders of them, that `jaxexec calibrate` wrote.
         risk_aversion: Gamma in cost + gamma/2 variance, per currency.
         steps: Steps of each schedule.
+        benchmark: What cost and risk are measured from: the arrival price, or the order traded evenly in time (twap),
+            in volume (vwap), or all at the close.
         session: Hours of the trading day; those of the market files, or 09:30-16:00 where they do not say.
         timezone: The exchange's time zone, where times carry one.
     """
@@ -68,16 +71,17 @@ def solve(
     if common.dry_run:
         return plan("solve", common, {"orders": len(read.rows), "rows": len(read.rows) * steps})
     settings = {"risk_aversion": risk_aversion, "steps": steps, "session": session, "timezone": timezone}
+    settings["benchmark"] = benchmark
     settings |= {"assumed": dataclasses.asdict(assumed), "precision": common.precision}
     with open_run("solve", common, settings, [orders, *files]) as run:
         run.note("columns: " + ", ".join(f"{name} = {column}" for name, column in read.mapping.items()))
         run.start_jax()
         prepared = prepare(read.rows, markets.read_markets(market), assumed)
-        solution = _solve(run, prepared, risk_aversion, steps)
+        solution = _solve(run, prepared, risk_aversion, steps, benchmark)
         summary = summarise(prepared, solution)
         run.write_parquet("orders.parquet", summary)
         run.write_parquet("schedules.parquet", long_frame(prepared, solution, steps))
-        return _report(run, summary)
+        return _report(run, summary, benchmark)
 
 
 def _check(risk_aversion: float, steps: int) -> None:
@@ -101,13 +105,19 @@ def prepare(rows: list[Row], known: dict[str, Day], assumed: Assumed) -> list[tu
     return prepared
 
 
-def _solve(run: Run, prepared: list[tuple[Row, Day | None]], risk_aversion: float, steps: int) -> dict[str, np.ndarray]:
+def _solve(
+    run: Run,
+    prepared: list[tuple[Row, Day | None]],
+    risk_aversion: float,
+    steps: int,
+    benchmark: scheduling.Benchmark,
+) -> dict[str, np.ndarray]:
     """The schedules of the rows that have a market, in their order; nothing where there is none."""
     arrays = [_arrays(row, day, risk_aversion, steps) for row, day in prepared if day is not None]
     if not arrays:
         return {}
     with progress(run.common, "scheduling", len(arrays)) as advance:
-        return scheduling.schedule(scheduling.stack(arrays), run.common.precision, advance)
+        return scheduling.schedule(scheduling.stack(arrays), run.common.precision, advance, benchmark)
 
 
 def _arrays(row: Row, day: Day, risk_aversion: float, steps: int) -> scheduling.Arrays:
@@ -198,12 +208,14 @@ def long_frame(prepared: list[tuple[Row, Day | None]], solution: dict[str, np.nd
     return base.with_columns(step, *(pl.Series(name, x.reshape(-1)) for name, x in per_step.items()))
 
 
-def _report(run: Run, summary: "pl.DataFrame") -> int:
+def _report(run: Run, summary: "pl.DataFrame", benchmark: scheduling.Benchmark) -> int:
     """Say what came of it; the exit code."""
     usable = summary["status"].is_in(["OK", "OK_INACCURATE", "LOCAL"])
     failed = summary.filter(~usable)
     shown = summary.head(_SHOWN).select(list(_HEADINGS))
     footer = f"{summary.height:,} orders, {failed.height:,} failed. Costs in currency; a sale has positive shares."
+    if benchmark != "arrival":
+        footer += f" Cost and risk are those against the benchmark, {benchmark.upper()}."
     run.show(Table("Orders", list(_HEADINGS.values()), shown.rows(), footer))
     if failed.height:
         reasons = failed.select("order_id", "status", "remedy").head(_SHOWN)
