@@ -25,6 +25,8 @@ MEASURED = (
     "continuum",
     "baskets",
     "almgren_chriss",
+    "frontier",
+    "simulation",
     "impact",
     "tape_bias",
     "reliability",

@@ -47,6 +47,7 @@ def run(orders: int = 100_000, steps: int = 78, sample: int = 2_000, quick: bool
     for name, work, count in (
         ("NumPy, order by order", lambda: [_numpy(c, steps) for c in columns[:, :sample].T], sample),
         ("NumPy, all orders at once", lambda: _numpy(columns[:, :, None], steps), orders),
+        *_package(columns[:, :sample], steps),
     ):
         ours, seconds = harness.median_seconds(program.run, work, repeats=3 if quick else 5)
         rows.append(
@@ -63,6 +64,25 @@ def run(orders: int = 100_000, steps: int = 78, sample: int = 2_000, quick: bool
             )
         )
     return rows
+
+
+def _package(columns: np.ndarray, steps: int) -> list[tuple[str, Any, int]]:
+    """The package of that name, order by order, where it is installed: inventory, trades, E and Var, as it has them."""
+    if harness.peer("almgren_chriss") is None:
+        return []
+    from almgren_chriss import cost_expectation, cost_variance, trade_list, trade_trajectory
+
+    def one(x: float, horizon: float, sigma: float, weight: float) -> tuple[Any, ...]:
+        tau = horizon / steps
+        shared = (weight, tau, sigma, PERMANENT, TEMPORARY)
+        return (
+            trade_trajectory(*shared, x, horizon),
+            trade_list(*shared, x, horizon),
+            cost_expectation(weight, tau, sigma, PERMANENT, TEMPORARY, SPREAD, x, horizon),
+            cost_variance(*shared, x, horizon),
+        )
+
+    return [("almgren-chriss, order by order", lambda: [one(*c) for c in columns.T.tolist()], columns.shape[1])]
 
 
 def _numpy(given: np.ndarray, steps: int) -> tuple[Any, ...]:

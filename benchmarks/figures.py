@@ -1,5 +1,7 @@
 """The pictures of the README and the documentation: `python -m benchmarks figures` draws them from solved problems."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,10 @@ import numpy as np
 import jaxexec as jx
 from jaxexec import presentation
 
-ASSETS = Path(__file__).parents[1] / "docs" / "assets"
+ROOT = Path(__file__).parents[1]
+ASSETS = ROOT / "docs" / "assets"
+# Examples that draw their own figures into a folder.
+EXAMPLES = ("thesis_naive_and_instant", "thesis_trajectories", "cost_curve", "note_challenges", "horizons")
 
 
 def main() -> int:
@@ -17,6 +22,10 @@ def main() -> int:
         path = ASSETS / f"{name}.svg"
         path.write_bytes(presentation.to_svg(figure))
         print(f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+    cost = ROOT / "examples" / "what_it_may_cost.py"
+    subprocess.run([sys.executable, str(cost), str(ASSETS / "what_it_may_cost.svg")], check=True)
+    for name in EXAMPLES:
+        subprocess.run([sys.executable, str(ROOT / "examples" / f"{name}.py"), str(ASSETS)], check=True)
     return 0
 
 

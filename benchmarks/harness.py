@@ -22,6 +22,7 @@ import jax
 
 RESULTS = Path(__file__).parent / "results"
 _VERSIONS = ("jaxexec", "jax", "jaxlib", "numpy", "scipy", "casadi", "cvxpy", "clarabel", "diffrax", "statsmodels")
+_VERSIONS += ("slippage-tca", "almgren-chriss")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,11 @@ import jaxexec
 PACKAGE = pathlib.Path(jaxexec.__file__).parent
 FLOORS = [
     {"_version", "numerics", "storage", "presentation"},
-    {"market", "costs", "tape"},
+    {"market", "costs", "tape", "risk"},
     {"liquidation", "impact"},
     {"basket"},
-    {"schedules", "solvers"},
-    {"frontier", "pricing"},
+    {"schedules", "solvers", "transient"},
+    {"frontier", "post_trade", "pricing", "simulation"},
     {"calibration", "scale"},
     {"report"},
     {"cli"},

@@ -11,12 +11,24 @@ from jaxexec.presentation.table import Table, protected, table_of, unprotected
 
 if TYPE_CHECKING:
     from jaxexec.presentation.export import to_png, to_svg
-    from jaxexec.presentation.figures import curves, error_bars, frontier, steps_curve, trajectories, violins
+    from jaxexec.presentation.figures import (
+        curves,
+        distribution,
+        error_bars,
+        fan,
+        frontier,
+        steps_curve,
+        trajectories,
+        violins,
+        waterfall,
+    )
 
 __all__ = [
     "Table",
     "curves",
+    "distribution",
     "error_bars",
+    "fan",
     "format_number",
     "frontier",
     "protected",
@@ -28,6 +40,7 @@ __all__ = [
     "unprotected",
     "violins",
     "visible",
+    "waterfall",
 ]
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxexec.presentation.cells import format_number
 from jaxexec.presentation.style import FAINT, INK, color, dashes, drawing, label
 
 if TYPE_CHECKING:
@@ -193,6 +194,123 @@ def frontier(
             axes.plot(*place, "D", ms=6, color=color(index), mec="white", mew=0.8, label=label(name, 28))
         axes.margins(0.06, 0.08)
     return figure
+
+
+def distribution(
+    edges: ArrayLike,
+    counts: ArrayLike,
+    title: str,
+    xlabel: str,
+    *,
+    marks: Mapping[str, float] | None = None,
+    curve: tuple[ArrayLike, ArrayLike] | None = None,
+) -> "Figure":
+    """A histogram, with marked values and a density to compare it with.
+
+    Fine bins are joined until about a hundred cover what was drawn.
+
+    Args:
+        edges: Ends of the bins, shape (bins + 1,).
+        counts: Values in each bin, shape (bins,).
+        title: Title.
+        xlabel: Name and unit of the values.
+        marks: Name of each marked value, to the value.
+        curve: Abscissae and densities of a curve to compare with, shape (points,) each.
+
+    Raises:
+        ValueError: `counts` has another length than there are bins.
+    """
+    ends, held = np.asarray(edges, float), np.asarray(counts, float)
+    held = _like("counts", held, len(ends) - 1)
+    used = np.flatnonzero(held)
+    if used.size:
+        ends, held = ends[used[0] : used[-1] + 2], held[used[0] : used[-1] + 1]
+    joined = max(1, len(held) // 100)
+    starts = np.arange(0, len(held), joined)
+    held, ends = np.add.reduceat(held, starts), np.append(ends[starts], ends[-1])
+    share, width = 100 * held / max(held.sum(), 1), ends[1] - ends[0]
+    with drawing(title, xlabel, "share of all (%)") as (figure, axes):
+        axes.stairs(share, ends, fill=True, color=color(0), alpha=0.25)
+        axes.stairs(share, ends, color=color(0), lw=1.2, label="drawn")
+        if curve is not None:
+            x, y = np.asarray(curve[0]), 100 * width * np.asarray(curve[1])
+            axes.plot(x, y, color=INK, lw=1.0, ls="--", label="normal")
+        for index, (name, value) in enumerate((marks or {}).items(), start=1):
+            axes.axvline(value, color=color(index), lw=1.4, ls=dashes(index), label=label(name, 28))
+        axes.set_ylim(bottom=0)
+    return figure
+
+
+def fan(times: ArrayLike, paths: ArrayLike, title: str, xlabel: str, ylabel: str) -> "Figure":
+    """Many paths over one axis of time, with their mean and the range that holds nine in ten.
+
+    Args:
+        times: Times, shape (nodes,).
+        paths: One path a row, shape (paths, nodes).
+        title: Title.
+        xlabel: Name and unit of time.
+        ylabel: Name and unit of the paths.
+
+    Raises:
+        ValueError: `paths` is not two-dimensional, or its rows have another length than `times`.
+    """
+    x, y = np.asarray(times, float), np.asarray(paths, float)
+    if y.ndim != 2 or y.shape[1] != len(x):
+        raise ValueError(f"paths must have shape (paths, {len(x)}), got {y.shape}")
+    low, high = np.quantile(y, [0.05, 0.95], axis=0)
+    with drawing(title, xlabel, ylabel) as (figure, axes):
+        axes.plot(x, y[:60].T, color=FAINT, lw=0.6)
+        axes.fill_between(x, low, high, color=color(0), alpha=0.15, lw=0, label="nine in ten")
+        axes.plot(x, y.mean(axis=0), color=color(0), label="mean")
+    return figure
+
+
+def waterfall(
+    parts: Mapping[str, float],
+    title: str,
+    ylabel: str = "cost (currency)",
+    *,
+    total: str = "total",
+) -> "Figure":
+    """What a total is made of: each part begins where the one before it ended, and the total stands at the end.
+
+    Args:
+        parts: Name of each part, to its amount; what is not finite is left out of the sum and marked as missing.
+        title: Title.
+        ylabel: Name and unit of the amounts.
+        total: Name of the sum.
+    """
+    amounts = np.asarray(list(parts.values()), dtype=float)
+    counted = np.where(np.isfinite(amounts), amounts, 0)
+    ends = np.cumsum(counted)
+    heights, bottoms = np.append(counted, counted.sum()), np.append(ends - counted, 0)
+    places, tops = np.arange(len(heights)), np.maximum(bottoms, bottoms + heights)
+    low, high = min(0.0, np.min(bottoms + heights)), np.max(tops)
+    room = 0.08 * max(high - low, np.finfo(float).tiny)
+    with drawing(title, "", ylabel) as (figure, axes):
+        shades = [color(1) if amount > 0 else color(2) for amount in counted] + [color(0)]
+        axes.bar(places, heights, bottom=bottoms, width=0.62, color=shades, edgecolor=shades, linewidth=1, zorder=2)
+        axes.hlines(ends, places[:-1] + 0.31, places[1:] - 0.31, color=FAINT, lw=0.8, zorder=1)
+        axes.axhline(0, color=INK, lw=0.8, zorder=3)
+        texts = _alike(np.append(amounts, counted.sum()))
+        for place, top, text in zip(places, tops, texts, strict=True):
+            axes.annotate(text, (place, top), (0, 3), textcoords="offset points", ha="center", fontsize=8, color=INK)
+        axes.set_xticks(places, [_two_lines(label(str(name), 28)) for name in (*parts, total)])
+        axes.set_xlim(-0.6, len(places) - 0.4)
+        axes.set_ylim(low - (room if low < 0 else 0), high + room)
+        axes.grid(visible=False, axis="x")
+    return figure
+
+
+def _alike(values: np.ndarray) -> list[str]:
+    """Numbers with the decimals that leave three significant digits of the largest."""
+    sizes = np.abs(values[np.isfinite(values)])
+    largest = float(np.max(sizes, initial=0.0))
+    if largest == 0 or not 1e-3 <= largest < 1e9:
+        return [format_number(float(value), 3) for value in values]
+    decimals = max(0, 2 - int(np.floor(np.log10(largest))))
+    rounded = np.round(values, decimals) + 0.0  # no minus before a zero
+    return [f"{x:,.{decimals}f}".replace("-", "−") if np.isfinite(x) else format_number(float(x)) for x in rounded]
 
 
 def _lines(axes: "Axes", x: ArrayLike, ys: Mapping[str, ArrayLike]) -> None:

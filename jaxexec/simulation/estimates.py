@@ -18,7 +18,7 @@ class Simulation(eqx.Module):
     Standard errors are from the spread of each estimate over 32 independent replicates, and so themselves known to
     about an eighth; those of a level that a replicate hardly reaches (fewer than 48/(1 − level) paths in all) are NaN.
     They, the counts and the extremes have no derivatives. Mean and variance have derivatives of any order, values at
-    risk and tail means first ones only: higher ones are NaN.
+    risk and tail means first ones only: higher ones are NaN, also where they are asked for beside others.
 
     Attributes:
         paths: paths drawn, int32.
