@@ -1,4 +1,4 @@
-"""What an order may cost: the distribution behind the two numbers, with random volatility and volume, and its derivatives.
+"""What an order may cost: the distribution behind two numbers, with random volatility and volume, and its derivatives.
 
 Give a file name to save the picture: python examples/what_it_may_cost.py cost.svg
 """
