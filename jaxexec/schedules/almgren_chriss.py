@@ -5,10 +5,11 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from jaxexec.numerics.arrays import check
+from jaxexec.numerics.arrays import check, is_concrete
 from jaxexec.numerics.hyperbolic import cosh_root, sinhc
 from jaxexec.numerics.status import Status, poison, replace_where, taint
 from jaxexec.schedules.parameters import are_valid, check_steps, scalars
@@ -99,6 +100,7 @@ def almgren_chriss(
     check_steps(steps)
     net_impact = _net_impact(p, steps)
     check("temporary_impact − ½ permanent_impact · τ", net_impact, lambda v: v > 0, "positive")
+    drifting = not (is_concrete(drift) and float(np.asarray(drift)) == 0)
     status = _refusal(p, steps)
     failed, everywhere = status != Status.OK, taint(p, status != Status.OK)
     harmless = dict.fromkeys(p, 1.0) | {"permanent_impact": 0.0, "drift": 0.0}
@@ -107,7 +109,7 @@ def almgren_chriss(
     def spoilt(x: Array) -> Array:
         return poison(x + everywhere, failed)
 
-    return AlmgrenChriss(**jax.tree.map(spoilt, _closed_form(p, steps)), status=status.astype(jnp.int32))
+    return AlmgrenChriss(**jax.tree.map(spoilt, _closed_form(p, steps, drifting)), status=status.astype(jnp.int32))
 
 
 def _net_impact(p: dict[str, Array], steps: int) -> Array:
@@ -130,30 +132,31 @@ def _refusal(p: dict[str, Array], steps: int) -> Array:
     return jnp.where(valid, jnp.where(convex, Status.OK, Status.NONCONVEX), Status.NONFINITE_INPUT)
 
 
-def _closed_form(p: dict[str, Array], steps: int) -> dict[str, Array]:
-    """All fields but the status."""
+def _closed_form(p: dict[str, Array], steps: int, drifting: bool) -> dict[str, Array]:
+    """All fields but the status; a drift that is known to be zero is left out."""
     impact, tau = _net_impact(p, steps), p["horizon"] / steps
     urgency = _urgency(p, steps)
     ratio = _kappa_ratio(urgency * tau**2)
     rate = urgency * ratio
-    times = tau * jnp.arange(steps + 1, dtype=tau.dtype)
-    remaining, bump = _paths(urgency, ratio, times, p["horizon"])
-    inventory = p["shares"] * remaining + p["drift"] / (2 * impact) * bump
-    # Both ends are given, not computed.
-    inventory = jnp.concatenate([p["shares"][None], inventory[1:-1], jnp.zeros_like(inventory[:1])])
-    trades = inventory[:-1] - inventory[1:]
+    remaining, sold = _paths(urgency, ratio, tau, steps)
+    inventory, trades = p["shares"] * remaining, p["shares"] * sold
+    if drifting:
+        bump, unwound = _bump(urgency, ratio, tau, steps)
+        gain = p["drift"] / (2 * impact)
+        inventory, trades = inventory + gain * bump, trades + gain * unwound
+    later = np.arange(steps + 1) > 0  # by comparing, which XLA vectorises, where a slice would not be
     expected = (
         p["permanent_impact"] / 2 * p["shares"] ** 2
         + p["half_spread"] * jnp.sum(jnp.abs(trades))
         + impact / tau * jnp.sum(trades**2)
-        - p["drift"] * tau * jnp.sum(inventory[1:])
+        - p["drift"] * tau * jnp.sum(jnp.where(later, inventory, 0))
     )
-    variance = p["volatility"] ** 2 * tau * jnp.sum(inventory[1:] ** 2)
+    variance = p["volatility"] ** 2 * tau * jnp.sum(jnp.where(later, inventory**2, 0))
     moving = rate > 0
     kappa = jnp.where(moving, jnp.sqrt(jnp.where(moving, rate, 1)), 0)
     constant = jnp.where(moving, 1 / jnp.where(moving, kappa, 1), jnp.inf)
     return {
-        "times": times,
+        "times": tau * jnp.arange(steps + 1, dtype=tau.dtype),
         "inventory": inventory,
         "trades": trades,
         "expected_cost": expected,
@@ -184,30 +187,51 @@ def _kappa_ratio(u: Array) -> Array:
     return jnp.where(small, series, far)
 
 
-def _paths(urgency: Array, ratio: Array, times: Array, horizon: Array) -> tuple[Array, Array]:
-    """sinh κ(T − t)/sinh κT and (1 − [sinh κ(T − t) + sinh κt]/sinh κT)/κ̃², at equally spaced `times`.
+# Every value is an elementwise function of its own times: no neighbours are joined or subtracted, which would cost
+# digits in the tails, and XLA its vector instructions.
 
-    The second is 2 sinh(κ(T − t)/2) sinh(κt/2) / (κ̃² cosh(κT/2)). Times run from 0 to T, so that what is wanted at
-    T − t is what is known at t, read backwards.
+
+def _paths(urgency: Array, ratio: Array, tau: Array, steps: int) -> tuple[Array, Array]:
+    """sinh κ(T − t)/sinh κT at the nodes, and by how much it falls in each step: 2 sinh(κτ/2) cosh κm / sinh κT.
+
+    m is the time from the middle of the step to T.
     """
-    c = urgency * ratio
+    c, count, horizon = urgency * ratio, np.arange(steps + 1), steps * tau
+    times, left = (_times(tau, n) for n in (count, steps - count))
+    start, middle = _times(tau, count[:-1]), _times(tau, steps - count[:-1] - 0.5)
     series = c * horizon**2 < _SMALL
-    near = _polynomial(c, ratio, times, horizon)
-    far = _exponential(jnp.sqrt(jnp.where(series, 1, c)), jnp.where(series, 1, urgency), times)
-    return jnp.where(series, near[0], far[0]), jnp.where(series, near[1], far[1])
+    whole = horizon * sinhc(c * horizon**2)
+    near = left * sinhc(c * left**2) / whole, tau * sinhc(c * tau**2 / 4) * cosh_root(c * middle**2) / whole
+    kappa = jnp.sqrt(jnp.where(series, 1, c))
+    all_, one = (-jnp.expm1(-kappa * x) for x in (2 * horizon, tau))
+    held = jnp.exp(-kappa * times) * -jnp.expm1(-2 * kappa * left) / all_
+    sold = jnp.exp(-kappa * start) * (1 + jnp.exp(-2 * kappa * middle)) * (one / all_)
+    held, sold = jnp.where(series, near[0], held), jnp.where(series, near[1], sold)
+    # Both ends are given, not computed.
+    return jnp.where(count == 0, 1, jnp.where(count == steps, 0, held)), sold
 
 
-def _polynomial(c: Array, ratio: Array, times: Array, horizon: Array) -> tuple[Array, Array]:
-    """By power series in c, which hold for every c < 0 that has a minimum (κT < π in the trigonometric branch)."""
-    left = horizon - times
-    remaining = left * sinhc(c * left**2) / (horizon * sinhc(c * horizon**2))
-    half = times / 2 * sinhc(c * times**2 / 4)
-    return remaining, 2 * ratio * half[::-1] * half / cosh_root(c * horizon**2 / 4)
+def _bump(urgency: Array, ratio: Array, tau: Array, steps: int) -> tuple[Array, Array]:
+    """(1 − [sinh κ(T − t) + sinh κt]/sinh κT)/κ̃² at the nodes, and by how much it falls in each step.
+
+    They are 2 sinh(κ(T − t)/2) sinh(κt/2) / (κ̃² cosh(κT/2)) and 2 sinh(κτ/2) sinh κd / (κ̃² cosh(κT/2)), with d the
+    time from T/2 to the middle of the step.
+    """
+    c, count, horizon = urgency * ratio, np.arange(steps + 1), steps * tau
+    times, left = (_times(tau, n) for n in (count, steps - count))
+    apart = _times(tau, count[:-1] + 0.5 - steps / 2)
+    series = c * horizon**2 < _SMALL
+    middle = cosh_root(c * horizon**2 / 4)
+    gone, to_go = (t / 2 * sinhc(c * t**2 / 4) for t in (times, left))
+    turned = tau * sinhc(c * tau**2 / 4) * apart * sinhc(c * apart**2)
+    near = 2 * ratio * gone * to_go / middle, ratio * turned / middle
+    kappa, risk = jnp.sqrt(jnp.where(series, 1, c)), jnp.where(series, 1, urgency)
+    whole = (1 + jnp.exp(-kappa * horizon)) * risk
+    high = jnp.expm1(-kappa * times) * jnp.expm1(-kappa * left) / whole
+    size = jnp.abs(apart)
+    fall = -jnp.expm1(-kappa * tau) * -jnp.expm1(-2 * kappa * size) * jnp.exp(kappa * (size + (tau - horizon) / 2))
+    return jnp.where(series, near[0], high), jnp.where(series, near[1], jnp.sign(apart) * fall / whole)
 
 
-def _exponential(kappa: Array, urgency: Array, times: Array) -> tuple[Array, Array]:
-    """By m(t) = e^{−κt} − 1: sinh κ(T − t)/sinh κT = e^{−κt} m(T − t)(m(T − t) + 2) / (m(T)(m(T) + 2))."""
-    m = jnp.expm1(-kappa * times)
-    back, last = m[::-1], m[-1]
-    remaining = jnp.exp(-kappa * times) * back * (back + 2) / (last * (last + 2))
-    return remaining, back * m / (2 + last) / urgency
+def _times(tau: Array, count: np.ndarray) -> Array:
+    return tau * jnp.asarray(count, tau.dtype)
