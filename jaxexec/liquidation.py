@@ -47,7 +47,7 @@ class Liquidation(eqx.Module):
         convention: "continuous" or "almgren-chriss".
         benchmark: (nodes,) inventories of the schedule that the order is measured against, or None. Risk and drift
             are then those of x − benchmark: track a TWAP or VWAP with its inventories, aim at the close with
-            `shares` at all nodes but the last.
+            `shares` at all nodes. `against` and `target_close` make such orders.
         terminal_penalty: P, currency per share², > 0: the end is soft, ½P(x_N − target)² is what it costs to settle
             the rest. None: x_N is `target`.
 

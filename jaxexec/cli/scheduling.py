@@ -85,11 +85,9 @@ def _benchmark(name: Benchmark, shares: Any, market: "Market") -> "Array | None"
 
     if name == "arrival":
         return None
-    each = {
-        "twap": market.grid.durations,
-        "vwap": market.step_volume,
-        "close": jnp.zeros_like(market.grid.durations).at[-1].set(1),
-    }[name]
+    if name == "close":
+        return jnp.broadcast_to(shares, market.grid.times.shape)
+    each = market.grid.durations if name == "twap" else market.step_volume
     total = jnp.sum(each)
     left = 1 - jnp.cumsum(each) / jnp.where(total > 0, total, 1)
     return shares * jnp.concatenate([jnp.ones_like(left[:1]), left[:-1], jnp.zeros_like(left[:1])])
