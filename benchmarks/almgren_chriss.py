@@ -68,18 +68,18 @@ def run(orders: int = 100_000, steps: int = 78, sample: int = 2_000, quick: bool
 
 def _package(columns: np.ndarray, steps: int) -> list[tuple[str, Any, int]]:
     """The package of that name, order by order, where it is installed: inventory, trades, E and Var, as it has them."""
-    if harness.peer("almgren_chriss") is None:
+    package = harness.peer("almgren_chriss")
+    if package is None:
         return []
-    from almgren_chriss import cost_expectation, cost_variance, trade_list, trade_trajectory
 
     def one(x: float, horizon: float, sigma: float, weight: float) -> tuple[Any, ...]:
         tau = horizon / steps
         shared = (weight, tau, sigma, PERMANENT, TEMPORARY)
         return (
-            trade_trajectory(*shared, x, horizon),
-            trade_list(*shared, x, horizon),
-            cost_expectation(weight, tau, sigma, PERMANENT, TEMPORARY, SPREAD, x, horizon),
-            cost_variance(*shared, x, horizon),
+            package.trade_trajectory(*shared, x, horizon),
+            package.trade_list(*shared, x, horizon),
+            package.cost_expectation(weight, tau, sigma, PERMANENT, TEMPORARY, SPREAD, x, horizon),
+            package.cost_variance(*shared, x, horizon),
         )
 
     return [("almgren-chriss, order by order", lambda: [one(*c) for c in columns.T.tolist()], columns.shape[1])]

@@ -66,8 +66,8 @@ def _peer(weights: np.ndarray, steps: int):
     """The peer's frontier as a function of nothing, where it is installed."""
     if harness.peer("slippage") is None:
         return None
-    from slippage.execution import ExecutionProblem, efficient_frontier
-    from slippage.impact import LinearImpact
+    from slippage.execution import ExecutionProblem, efficient_frontier  # pyright: ignore[reportMissingImports]
+    from slippage.impact import LinearImpact  # pyright: ignore[reportMissingImports]
 
     problem = ExecutionProblem(SHARES, HORIZON, steps, VOLATILITY, LinearImpact(PERMANENT, TEMPORARY, SPREAD))
     return lambda: efficient_frontier(problem, weights)
