@@ -108,11 +108,13 @@ def _footer(folder: Path) -> str:
     last = max(rows, key=lambda r: r.created)
     peers = ", ".join(f"{k} {v}" for k, v in sorted(last.versions.items()) if k not in ("jaxexec", "jaxlib"))
     return (
-        "Times are for one order or one trade, compiling apart; processor time on both sides, "
+        "Times are for one order or one trade, of Monte Carlo for a step of a path, of a frontier for all of it, "
+        "compiling apart; processor time on both sides, "
         "by the clock for what starts up; each line was measured in one process. Errors: of a "
         "power-law schedule, largest deviation of the inventory from an 80-bit solution, over the order; of a mixed "
         "one, relative duality gap; of a closed form, relative, against 40 digits; of impact, relative, against the "
-        "peer; of a gradient, relative, against central differences. "
+        "peer; of a gradient, relative, against central differences; of Monte Carlo, that of mean and variance in "
+        "standard errors, for random volume against the peer's; of a power-law frontier, relative duality gap. "
         f"Last run {last.created[:10]}, {last.device}, {peers}. Every row with its notes: `benchmarks/results/`."
     )
 

@@ -49,7 +49,6 @@ def _against_numpy(name, problem, trades, process, paths: int, quick: bool) -> h
 
     ours, seconds = harness.median_seconds(program.run, theirs, repeats=2 if quick else 5, clock=time.process_time)
     mean, variance, _ = theirs()
-    scale = np.sqrt(2) if random else 1.0
     exact = (mean, variance) if random else _exact(problem, trades, process)
     steps = problem.grid.steps
     return harness.row(
@@ -57,10 +56,10 @@ def _against_numpy(name, problem, trades, process, paths: int, quick: bool) -> h
         size={"paths": paths, "steps": steps},
         compile_seconds=program.compile_seconds,
         run_seconds=ours / paths / steps,
-        error=_apart(found.mean, found.variance, exact, found) / scale,
+        error=_apart(found.mean, found.variance, exact, found) / (np.sqrt(2) if random else 1),
         peer="NumPy on whole arrays, in blocks",
         peer_seconds=seconds / paths / steps,
-        peer_error=_apart(mean, variance, exact, found) / scale,
+        peer_error=None if random else _apart(mean, variance, exact, found),
         note="processor seconds a path and step, one core; nonlinear g and h; error in standard errors",
     )
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from jaxexec.cli import markets
 from jaxexec.cli.app import OK, SOME_ROWS_FAILED
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from jaxexec import PriceProcess, Simulation
+
+Sampling = Literal["pseudo", "antithetic", "quasi"]
 
 _LEVELS = (0.5, 0.75, 0.9, 0.95, 0.99)
 _MOST_PATHS = 1_000_000_000
@@ -38,7 +40,7 @@ class _Options:
     risk_aversion: float
     paths: int
     seed: int
-    sampling: str
+    sampling: Sampling
     price: float | None
     volatility_noise: float
     volume_noise: float
@@ -51,8 +53,6 @@ class _Options:
             raise ValueError(f"paths must be between 64 and {_MOST_PATHS:,}, got {self.paths:,}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be between 0 and {2**32 - 1}, got {self.seed}")
-        if self.sampling not in ("pseudo", "antithetic", "quasi"):
-            raise ValueError(f"sampling must be pseudo, antithetic or quasi, got {self.sampling!r}")
         if self.price is not None and not 0 < self.price < math.inf:
             raise ValueError(f"price must be positive and finite, got {self.price}")
         for name in ("volatility_noise", "volume_noise", "reversion"):
@@ -69,7 +69,7 @@ def simulate(
     risk_aversion: float = 1e-6,
     paths: int = 262_144,
     seed: int = 0,
-    sampling: str = "antithetic",
+    sampling: Sampling = "quasi",
     price: float | None = None,
     volatility_noise: float = 0.0,
     volume_noise: float = 0.0,
@@ -127,7 +127,7 @@ def _draw(run: Run, problem: Any, options: _Options) -> tuple[dict[str, "Simulat
                 process,
                 paths=options.paths,
                 seed=options.seed,
-                sampling=options.sampling,  # pyright: ignore[reportArgumentType]
+                sampling=options.sampling,
                 levels=_LEVELS,
                 progress=tell,
             )
@@ -156,14 +156,22 @@ def _report(run: Run, found: dict[str, "Simulation"], paths: Any, options: _Opti
         f"{int(found['best'].paths):,} {options.sampling} paths, the same for all three. "
         "Implementation shortfall in currency; a positive one is a cost."
     )
+    impossible = summary.filter(summary["status"] == "INFEASIBLE")["schedule"].to_list()
+    if impossible:
+        footer += f" {' and '.join(impossible)} would trade where the market has no volume."
     run.show(Table("What the order costs", list(_SHOWN.values()), summary.select(list(_SHOWN)).rows(), footer))
     run.write_parquet("simulation.parquet", summary)
     run.write_parquet("histogram.parquet", _histograms(found))
-    failed = summary.filter(summary["status"] != "OK").height
+    failed = summary["status"][0] != "OK"  # that of the best schedule; the others are there to compare
     if not failed:
         run.write_picture("simulation.svg", found["best"].plot(), "What the best schedule costs, path by path.")
         run.write_picture("paths.svg", paths.plot(), "Price paths under the best schedule.")
-    run.result |= {"schedules": summary.height, "failed": failed, "paths": int(found["best"].paths)}
+    run.result |= {
+        "schedules": summary.height,
+        "failed": int(failed),
+        "infeasible": impossible,
+        "paths": int(found["best"].paths),
+    }
     return SOME_ROWS_FAILED if failed else OK
 
 

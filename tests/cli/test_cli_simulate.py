@@ -10,6 +10,24 @@ import jaxexec as jx
 from jaxexec.storage import Manifest
 
 ASSUMED = ("--volatility", "0.6", "--volume", "4e6", "--eta", "0.1", "--steps", "6")
+GAPPED = """
+schema = 1
+symbol = "A"
+session = "09:30:00-16:00:00"
+[grid]
+times = [0.0, 0.25, 0.5, 1.0]
+[market]
+volatility = [0.6, 0.6, 0.6]
+volume = [4e6, 0.0, 4e6]
+permanent_impact = 0.0
+drift = 0.0
+gap_variance = 0.0
+[cost]
+kind = "power-law"
+eta = 0.1
+phi = 0.6
+psi = 0.004
+"""
 
 
 def test_simulate(cli, tmp_path):
@@ -35,7 +53,7 @@ def test_simulate_refuses_and_plans(cli, tmp_path):
     for words, message in (
         (("simulate", "0", *ASSUMED), "shares must be finite and not 0"),
         (("simulate", "1", *ASSUMED, "--paths", "3"), "paths must be between 64"),
-        (("simulate", "1", *ASSUMED, "--sampling", "latin"), "sampling must be"),
+        (("simulate", "1", *ASSUMED, "--sampling", "latin"), "sampling"),
         (("simulate", "1", *ASSUMED, "--price", "-1"), "price must be positive"),
         (("simulate", "1", *ASSUMED, "--volume-noise", "-1"), "volume_noise must be"),
         (("solve", "o.csv", *ASSUMED, "--benchmark", "noon"), "benchmark"),
@@ -45,6 +63,17 @@ def test_simulate_refuses_and_plans(cli, tmp_path):
     said = cli("simulate", "20000", *ASSUMED, "--dry-run", "--json")
     assert said.code == 0 and json.loads(said.out)["schedules"] == 3
     assert not (tmp_path / "jaxexec-simulate").exists()
+
+
+def test_even_trading_that_cannot_be_is_said_and_the_rest_is_shown(cli, tmp_path):
+    """A market without volume in the middle of the day: TWAP would trade there."""
+    (tmp_path / "market.toml").write_text(GAPPED)
+    words = ("simulate", "20000", "--market", "market.toml", "--steps", "8", "--paths", "2048")
+    said = cli(*words, "--out", "out")
+    assert said.code == 0 and "TWAP would trade where the market has no volume" in said.out.replace("\n", " ")
+    assert (tmp_path / "out" / "simulation.svg").exists()
+    table = pl.read_parquet(tmp_path / "out" / "simulation.parquet")
+    assert table["status"].to_list() == ["OK", "INFEASIBLE", "OK"] and np.isnan(table["mean"][1])
 
 
 @pytest.mark.parametrize("name", ["twap", "close"])
