@@ -286,10 +286,10 @@ def _report(
         rows = [
             (fault.order_id, f"{fault.frame} row {fault.row}", fault.field, fault.reason) for fault in analysis.faults
         ]
-        footer = f"{len(rows):,} faults; rows are counted from 0."
+        footer = f"Faults: {len(rows):,}; rows are counted from 0."
         run.show(Table("Orders that failed", ["order", "where", "field", "why"], rows[:_SHOWN], footer))
     if alone:
-        run.note(f"{alone:,} orders have no comparison with a market (see model_fault and model_status)")
+        run.note(f"orders without a comparison with a market: {alone:,} (see model_fault and model_status)")
     run.write_parquet("orders.parquet", frame)
     run.write_parquet("fills.parquet", analysis.fills_to_polars())
     run.write_parquet("aggregate.parquet", groups)
@@ -307,6 +307,6 @@ def _groups(groups: "pl.DataFrame", by: Sequence[str]) -> Table:
     counted = "orders" if "orders" in groups.columns else "fills"
     measure = "total_bps" if counted == "orders" else "arrival_slippage_bps"
     rows = groups.filter(pl.col("measure") == measure).select(*by, counted, "mean", "std_error", "q5", "q50", "q95")
-    footer = f"{rows.height:,} groups, all measures in aggregate.parquet."
+    footer = f"Groups: {rows.height:,}; all measures are in aggregate.parquet."
     title = f"{measure.removesuffix('_bps').replace('_', ' ').capitalize()} by {', '.join(by)} (bp)"
     return Table(title, [name.replace("_", " ") for name in rows.columns], rows.head(_SHOWN).rows(), footer)

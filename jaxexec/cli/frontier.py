@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxexec.cli import markets
 from jaxexec.cli.app import OK, SOME_ROWS_FAILED
-from jaxexec.cli.markets import Assumed, Day, MarketFiles
+from jaxexec.cli.markets import Assumed, MarketFiles
 from jaxexec.cli.options import DEFAULT, Common
 from jaxexec.cli.run import Run, open_run, plan
 from jaxexec.cli.single import Single, the_market
@@ -45,7 +45,13 @@ def frontier(
     settings |= {"assumed": dataclasses.asdict(assumed), "precision": common.precision}
     with open_run("frontier", common, settings, markets.market_files(market)) as run:
         run.start_jax()
-        return _report(run, *_solve(run, order, the_market(market, assumed), (low, high, points)))
+        import numpy as np
+
+        import jaxexec as jx
+
+        problem = order.problem(the_market(market, assumed), low, common.precision)
+        gammas = np.geomspace(low, high, points).astype(common.precision)
+        return _report(run, problem, jx.efficient_frontier(problem, gammas))
 
 
 def _check(low: float, high: float, points: int) -> None:
@@ -55,35 +61,14 @@ def _check(low: float, high: float, points: int) -> None:
         raise ValueError(f"points must be between 2 and {_MAX_POINTS:,}, got {points:,}")
 
 
-def _solve(
-    run: Run, order: Single, day: Day, ladder: tuple[float, float, int]
-) -> tuple[Any, dict[str, tuple[float, float]]]:
-    """The frontier, and where trading evenly in time or in volume would lie."""
+def _report(run: Run, problem: Any, found: Any) -> int:
+    """Show and write the frontier, beside even trading in time and in volume; the exit code."""
     import numpy as np
-
-    import jaxexec as jx
-
-    problem = order.problem(day, ladder[0], run.common.precision)
-    found = jx.efficient_frontier(problem, np.geomspace(*ladder).astype(run.common.precision))
-    benchmarks = {}
-    for name, trades in (("TWAP", jx.twap(problem)), ("VWAP", jx.vwap(problem))):
-        deviation = math.sqrt(float(jx.variance(problem, trades)))
-        benchmarks[name] = (deviation, float(jx.expected_cost(problem, trades)))
-    return found, benchmarks
-
-
-def _report(run: Run, found: Any, benchmarks: dict[str, tuple[float, float]]) -> int:
-    """Show and write the frontier; the exit code."""
-    import numpy as np
-
-    from jaxexec import presentation
 
     run.show(found.table())
     run.write_parquet("frontier.parquet", found.to_polars())
-    deviation, cost = np.sqrt(np.asarray(found.variance)), np.asarray(found.expected_cost)
-    shown = {name: place for name, place in benchmarks.items() if all(map(math.isfinite, place))}
-    figure = presentation.frontier(deviation, cost, points=shown)
+    figure = found.plot(problem=problem)
     run.write_picture("frontier.svg", figure, "Least expected cost at each risk, beside even trading.")
-    failed = int(np.sum(~np.isfinite(cost)))
-    run.result |= {"points": len(cost), "failed": failed}
+    failed = int(np.sum(~np.isfinite(np.asarray(found.expected_cost))))
+    run.result |= {"points": len(found.risk_aversions), "failed": failed}
     return SOME_ROWS_FAILED if failed else OK

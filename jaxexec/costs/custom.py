@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from jaxexec.costs.conjugate import hamiltonian_by_root, looks_convex, rate_by_root, slope_of
 from jaxexec.costs.contract import CurvePoint, ExecutionCost
 from jaxexec.costs.parameters import beyond, check_curve, is_beyond, replaced
-from jaxexec.numerics.arrays import as_float, check, is_concrete, unify
+from jaxexec.numerics.arrays import as_float, as_parameters, check, is_concrete, unify
 
 
 class CustomCost(ExecutionCost):
@@ -52,12 +52,7 @@ class CustomCost(ExecutionCost):
     ):
         if not callable(function):
             raise ValueError(f"function must be callable as function(rates, parameters), got {type(function).__name__}")
-        named = jax.tree_util.tree_map_with_path(
-            lambda path, leaf: as_float("parameters" + jax.tree_util.keystr(path), leaf), parameters
-        )
-        normal = unify({"parameters": named, "psi": as_float("psi", psi)})
-        for path, leaf in jax.tree_util.tree_leaves_with_path(normal["parameters"]):
-            check("parameters" + jax.tree_util.keystr(path), leaf, np.isfinite, "finite")
+        normal = unify({"parameters": as_parameters(parameters), "psi": as_float("psi", psi)})
         if not lanes:
             check_curve("psi", normal["psi"])
         check("psi", normal["psi"], lambda v: v >= 0, "at least 0")

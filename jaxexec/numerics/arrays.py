@@ -42,6 +42,22 @@ def as_float(name: str, value: ArrayLike) -> Float[Array, "..."]:
     return array
 
 
+def as_parameters(tree: Any) -> Any:
+    """A user's pytree of parameters as floating arrays of one dtype.
+
+    Raises:
+        ValueError: a leaf is not real, or concrete and not finite; its place in `parameters` is named.
+    """
+
+    def converted(path: Any, leaf: ArrayLike) -> Array:
+        name = "parameters" + jax.tree_util.keystr(path)
+        array = as_float(name, leaf)
+        check(name, array, np.isfinite, "finite")
+        return array
+
+    return unify(jax.tree_util.tree_map_with_path(converted, tree))
+
+
 def as_device_array(x: np.ndarray) -> Array:
     """`x` on the default device, a known value even within a trace. Unlike `jnp.asarray` it compiles nothing."""
     with jax.ensure_compile_time_eval():

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from jaxexec.liquidation import Liquidation
-from jaxexec.numerics.arrays import as_float
-from jaxexec.solvers import certify, solve
+from jaxexec.liquidation import Liquidation, as_trades
+from jaxexec.solvers import solve
+from jaxexec.solvers.bound import bound_by
 from jaxexec.solvers.plan import ScheduleSolver
 
 
@@ -55,16 +55,14 @@ def regret(problem: Liquidation, trades: ArrayLike, solver: ScheduleSolver | Non
 
     Source: weak duality, see `certify`.
     """
-    array = as_float("trades", trades)
-    if array.shape != (problem.grid.steps,):
-        raise ValueError(f"trades must have shape ({problem.grid.steps},), got {array.shape}")
-    return _regret(problem, array.astype(problem.shares.dtype), solver)
+    return _regret(problem, as_trades(problem, trades), solver)
 
 
 @functools.partial(jax.jit, static_argnums=2)
 def _regret(problem: Liquidation, trades: Array, solver: ScheduleSolver | None) -> Regret:
     done = eqx.tree_at(lambda p: p.shares, problem, problem.target + jnp.sum(trades))
-    best, bound = solve(done, solver), certify(done, trades, solver)
+    best = solve(done, solver)
+    bound = bound_by(done, trades, best)
     # `bound` measures from below the optimum, `best` lies above it; their difference is the gap of `best`.
     proved = jnp.where(bound.excess <= best.duality_gap, 0, bound.excess - best.duality_gap)
     return Regret(proved, bound.excess, bound.relative_excess, bound.objective, best.objective, bound.status)

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from jaxexec.numerics.arrays import as_float, check, safe_power, unify
+from jaxexec.numerics.arrays import as_float, as_parameters, check, safe_power, unify
 
 
 class ImpactFunction(eqx.Module):
@@ -82,13 +81,8 @@ class CustomImpact(ImpactFunction):
     def __init__(self, function: Callable[[Array, Any], Array], parameters: Any = ()):
         if not callable(function):
             raise ValueError(f"function must be callable as function(speed, parameters), got {type(function).__name__}")
-        named = jax.tree_util.tree_map_with_path(
-            lambda path, leaf: as_float("parameters" + jax.tree_util.keystr(path), leaf), parameters
-        )
-        for path, leaf in jax.tree_util.tree_leaves_with_path(named):
-            check("parameters" + jax.tree_util.keystr(path), leaf, np.isfinite, "finite")
         self.function = function
-        self.parameters = unify(named)
+        self.parameters = as_parameters(parameters)
 
     def is_valid(self):
         return jnp.asarray(True)

@@ -30,13 +30,22 @@ from jaxexec.simulation.histogram import Histogram
 from jaxexec.simulation.path import course, path, shape
 from jaxexec.simulation.process import PriceProcess, settled, trades_of
 from jaxexec.simulation.refusal import guarded
-from jaxexec.simulation.shocks import SAMPLINGS, Sampling, Shocks, align, draw, key_of, mirrored, quiet, sobol
+from jaxexec.simulation.shocks import (
+    SAMPLINGS,
+    Sampling,
+    Shocks,
+    align,
+    block_size,
+    draw,
+    key_of,
+    mirrored,
+    quiet,
+    sobol,
+)
 
 Progress = Callable[[int, int], None]
 
 REPLICATES = 32
-# Paths of a block: on a CPU the shocks of a day then stay in the second cache, on a GPU every core has work.
-_BLOCK, _BLOCK_ELSEWHERE = 256, 65_536
 _SHIFT = 0x7FFFFFFF  # no block has this number
 
 
@@ -135,7 +144,7 @@ def _plan(paths: int, sampling: Any, levels: Sequence[float]) -> Plan:
     each += each % 2
     if sampling == "quasi":
         each = 1 << math.ceil(math.log2(each))
-    block = min(each, _BLOCK if jax.default_backend() == "cpu" else _BLOCK_ELSEWHERE)
+    block = block_size(each)
     return Plan(block, math.ceil(each / block), sampling, chosen)
 
 

@@ -15,9 +15,7 @@ from jaxexec.liquidation import Liquidation, Schedule
 from jaxexec.simulation.path import Course, path, shape
 from jaxexec.simulation.process import PriceProcess, settled, trades_of
 from jaxexec.simulation.refusal import guarded
-from jaxexec.simulation.shocks import Shocks, draw, key_of, mirrored
-
-_BLOCK = 256
+from jaxexec.simulation.shocks import Shocks, block_size, draw, key_of, mirrored
 
 
 class PricePaths(eqx.Module):
@@ -132,7 +130,7 @@ def _shortfalls(
 ) -> Array:
     safe = guarded(problem, trades, process)
     drawn = math.ceil(paths / 2) if antithetic else paths
-    block = min(drawn, _BLOCK)
+    block = block_size(drawn)
     blocks = math.ceil(drawn / block)
 
     # Drawn anew on the way back: what is kept for a derivative is a number a path, not a number a step.

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from jaxexec.liquidation import Liquidation, execution_cost, objective, settlement_cost, variance
-from jaxexec.numerics.arrays import as_float
+from jaxexec.liquidation import Liquidation, Schedule, as_trades, execution_cost, objective, settlement_cost, variance
 from jaxexec.numerics.status import Status, poison
 from jaxexec.solvers.plan import ScheduleSolver
 from jaxexec.solvers.program import build, certificate_of
@@ -56,15 +55,17 @@ def certify(problem: Liquidation, trades: ArrayLike, solver: ScheduleSolver | No
 
     Source: weak duality, e.g. Boyd and Vandenberghe, Convex Optimization (2004), ch. 5.
     """
-    array = as_float("trades", trades)
-    if array.shape != (problem.grid.steps,):
-        raise ValueError(f"trades must have shape ({problem.grid.steps},), got {array.shape}")
-    return _certify(problem, array.astype(problem.shares.dtype), solver)
+    array = as_trades(problem, trades)
+    return _certify(problem, array, solver)
 
 
 @eqx.filter_jit
 def _certify(problem: Liquidation, trades: Array, solver: ScheduleSolver | None) -> Bound:
-    best = solve(problem, solver)
+    return bound_by(problem, trades, solve(problem, solver))
+
+
+def bound_by(problem: Liquidation, trades: Float[Array, " steps"], best: Schedule) -> Bound:
+    """The bound that an optimal schedule of the order gives, by its costates."""
     program = build(problem)
     sold = jnp.cumsum(trades)
     soft = problem.terminal_penalty is not None

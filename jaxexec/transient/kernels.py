@@ -17,7 +17,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from jaxexec.numerics.arrays import as_float, check, safe_power, unify
+from jaxexec.numerics.arrays import as_float, as_parameters, check, safe_power, unify
 
 _AT_LEAST_0 = (lambda v: v >= 0, "at least 0")
 _POSITIVE = (lambda v: v > 0, "positive")
@@ -229,13 +229,7 @@ class CustomKernel(ImpactKernel):
         if not callable(function):
             raise ValueError(f"function must be callable as function(lags, parameters), got {type(function).__name__}")
         self.function = function
-        self.parameters = unify(
-            jax.tree_util.tree_map_with_path(
-                lambda path, leaf: as_float("parameters" + jax.tree_util.keystr(path), leaf), parameters
-            )
-        )
-        for path, leaf in jax.tree_util.tree_leaves_with_path(self.parameters):
-            check("parameters" + jax.tree_util.keystr(path), leaf, np.isfinite, "finite")
+        self.parameters = as_parameters(parameters)
 
     def value(self, lag):
         result = self.function(lag, self.parameters)

@@ -77,7 +77,7 @@ def test_a_bad_fill_fails_its_order_alone(cli, tmp_path):
 def test_an_order_without_a_market_is_measured_and_said(cli, tmp_path):
     (tmp_path / "orders.csv").write_text(ORDERS.replace("2e6", ""))
     said = cli("analyse", "orders.csv", "fills.csv", *MARKET, "--out", "out")
-    assert said.code == 3 and "1 orders have no comparison with a market" in said.err
+    assert said.code == 3 and "orders without a comparison with a market: 1" in said.err
     frame = pl.read_parquet(tmp_path / "out" / "orders.parquet")
     assert frame["status"].to_list() == ["OK"] * 3 and "no volume" in frame["model_fault"][2]
     assert np.isfinite(frame["total"][2]) and np.isnan(frame["z_score"][2])

@@ -210,7 +210,8 @@ def test_derivatives_with_respect_to_everything(weight):
     np.testing.assert_allclose(forward, reverse, rtol=1e-9, atol=1e-11)
     assert np.isfinite(forward).all()
     # The envelope theorem: dU/dλ = Var, at λ = 0 too.
-    np.testing.assert_allclose(forward[2, 6] * 1e12, VALUES(point)[1] * 1e12, rtol=1e-9)
+    # At λ = 1e7 the sum dE + λ dVar that should vanish is of terms a million times Var.
+    np.testing.assert_allclose(forward[2, 6] * 1e12, VALUES(point)[1] * 1e12, rtol=1e-9 if weight > 1e6 else 1e-10)
     for i in range(8):
         step = 1e-5 * max(abs(point[i]), 1e-2) * (np.arange(8) == i)
         rows = slice(0, 3) if weight <= 0 else slice(0, 6)  # κ is a root: below and at λ = 0 it is 0
