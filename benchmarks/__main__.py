@@ -5,6 +5,7 @@ import importlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 # Of the process, so set before it starts. One BLAS thread is statsmodels' and NumPy's faster setting on small matrices;
 # large buffers are kept between calls, not handed back to the system, which would zero their pages at every call.
@@ -82,10 +83,11 @@ def all_in_turn(options: argparse.Namespace) -> int:
 
 
 def settle(name: str) -> None:
-    """Start again with the settings of a process that measures, on one core where processor time is measured."""
+    """Start again with the settings of a process that measures, on one core where its processor's time is measured."""
     if any(key not in os.environ for key in SETTINGS):
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], SETTINGS | dict(os.environ))
-    if hasattr(os, "sched_setaffinity") and name not in ON_ALL_CORES:
+    beside_gpu = Path("/dev/nvidiactl").exists()  # there the wall is measured, and compiling wants all cores
+    if hasattr(os, "sched_setaffinity") and name not in ON_ALL_CORES and not beside_gpu:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 

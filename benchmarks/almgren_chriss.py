@@ -3,7 +3,6 @@
 The error is the largest of the inventories' relative errors against 40 digits (mpmath), on a sample of orders.
 """
 
-import time
 from typing import Any
 
 import jax
@@ -50,7 +49,7 @@ def run(orders: int = 100_000, steps: int = 78, sample: int = 2_000, quick: bool
         ("NumPy, all orders at once", lambda: _numpy(columns[:, :, None], steps), orders),
         *_package(columns[:, :sample], steps),
     ):
-        ours, seconds = harness.median_seconds(program.run, work, repeats=3 if quick else 5, clock=time.process_time)
+        ours, seconds = harness.median_seconds(program.run, work, repeats=3 if quick else 5, clock=harness.clock)
         rows.append(
             harness.row(
                 "Almgren–Chriss closed form",
@@ -61,7 +60,7 @@ def run(orders: int = 100_000, steps: int = 78, sample: int = 2_000, quick: bool
                 peer=name,
                 peer_seconds=seconds / count,
                 peer_error=_error(np.stack([_numpy(c, steps)[0] for c in columns[:, :5].T]), exact),
-                note="processor seconds an order, one core; inventory, trades, E and Var of each order",
+                note=f"{harness.seconds_of('an order')}; inventory, trades, E and Var of each order",
             )
         )
     return rows

@@ -63,7 +63,7 @@ def run(
         return jax.tree.map(lambda x: x.reshape(baskets, *x.shape[2:]), solved)
 
     program = harness.compiled(solve_all, batch)
-    (seconds,) = harness.median_seconds(program.run, repeats=2 if quick else 5, clock=time.process_time)
+    (seconds,) = harness.median_seconds(program.run, repeats=2 if quick else 5, clock=harness.clock)
     solved = program.result
     if int(jnp.max(solved.status)) != jx.Status.OK:
         raise RuntimeError("a basket of the batch did not converge")
@@ -76,7 +76,7 @@ def run(
         "run_seconds": seconds / baskets,
         "error": error,
     }
-    note = f"CPU seconds a basket, phi = {PHI}; error: violated optimality conditions, relative"
+    note = f"{harness.seconds_of('a basket')}; phi = {PHI}; error: violated optimality conditions, relative"
     if not (harness.peer("cvxpy") and harness.peer("clarabel")):
         return [harness.row("baskets", **common, note=note)]
     picked = np.linspace(0, baskets - 1, sample).astype(int)

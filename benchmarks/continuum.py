@@ -91,11 +91,11 @@ def run(number: int = 2048, sample: int = 12, quick: bool = False) -> list[harne
             raise RuntimeError("a schedule of the batch did not converge")
         if error > level.error:
             raise RuntimeError(f"{level.cells} cells leave an error of {error:.1e}, above {level.error:.1e}")
-        (seconds,) = harness.median_seconds(ours.run, repeats=3 if quick else 9, clock=time.process_time)
+        (seconds,) = harness.median_seconds(ours.run, repeats=3 if quick else 9, clock=harness.clock)
         times = np.asarray(ours.result.times)[:, ::2]
         found = _peer(batch, picked, times[picked], truth[picked], level.error) if tight else None
         note = (
-            f"CPU seconds an order on both sides; error: largest |x − exact| / X, at most {level.error:.1e}; "
+            f"{harness.seconds_of('an order')}; error: largest |x − exact| / X, at most {level.error:.1e}; "
             f"{level.cells} graded cells of two steps, {number} orders in chunks of {chunk}"
         )
         peer: dict[str, Any] = {}

@@ -21,11 +21,24 @@ LIMITS = ("simulation", "start_up", "growth", "reliability")
 
 
 def table(folder: Path = harness.RESULTS) -> str:
-    """The table in Markdown, one line a row of the benchmarks."""
-    lines = [_speed(r) for name in SPEED for r in harness.load(name, folder)]
-    lines += [_gradient(r) for r in harness.load("gradients", folder)]
-    lines += [_limit(r) for name in LIMITS for r in harness.load(name, folder)]
-    return "\n".join([HEAD, *lines, "", _footer(folder)])
+    """The tables in Markdown, one for each device, the CPU first; one line a row of the benchmarks."""
+    rows = {name: harness.load(name, folder) for name in (*SPEED, "gradients", *LIMITS)}
+    devices = dict.fromkeys(r.device for found in rows.values() for r in found)
+    if not devices:
+        return f"{HEAD}\n\nNo rows yet: run `python -m benchmarks all`."
+    tables = [_of_device(device, rows) for device in sorted(devices, key=lambda d: (not d.startswith("cpu"), d))]
+    return "\n\n".join([*tables, MEANING])
+
+
+def _of_device(device: str, rows: dict[str, list[harness.Row]]) -> str:
+    own = {name: [r for r in found if r.device == device] for name, found in rows.items()}
+    lines = [_speed(r) for name in SPEED for r in own[name]]
+    lines += [_gradient(r) for r in own["gradients"]]
+    lines += [_limit(r) for name in LIMITS for r in own[name]]
+    last = max((r for found in own.values() for r in found), key=lambda r: r.created)
+    took_part = ", ".join(f"{k} {v}" for k, v in sorted(last.versions.items()) if k not in ("jaxexec", "jaxlib"))
+    where = "On a CPU" if device.startswith("cpu") else "On a GPU"
+    return "\n".join([f"**{where}**, {device}; last run {last.created[:10]} with {took_part}:", "", HEAD, *lines])
 
 
 def main(*, check: bool = False) -> int:
@@ -55,6 +68,17 @@ def replaced(text: str, made: str) -> str:
     return f"{before}{BEGIN}\n{made}\n{END}{after}"
 
 
+MEANING = (
+    "Times are for one order or one trade, of Monte Carlo for a step of a path, of a frontier for all of it, "
+    "compiling apart. On a CPU: processor time on both sides, by the clock for gradients and for what starts up. "
+    "On a GPU: by the clock, the peer on one core of its host. Each line was measured in one process. Errors: of "
+    "a power-law schedule, largest deviation of the inventory from an 80-bit solution, over the order; of a mixed "
+    "one, relative duality gap; of a closed form, relative, against 40 digits; of impact, relative, against the "
+    "peer; of a gradient, relative, against central differences; of Monte Carlo, that of mean and variance in "
+    "standard errors, for random volume against the peer's; of a power-law frontier, relative duality gap. Every "
+    "row with its notes: `benchmarks/results/`."
+)
+
 _WORDS = {
     "schedules": "power-law schedule",
     "mixed schedules": "schedule with kinks, caps, drift, gaps and dead volume",
@@ -73,7 +97,7 @@ def _limit(row: harness.Row) -> str:
     """What has no peer: its note says what the figure is."""
     if row.peer:
         return _gradient(row) if "inputs" in row.size else _speed(row)
-    note = row.note.replace("|", "\\|")
+    note = row.note.partition("; flagged (")[0].replace("|", "\\|")  # which ones: in the saved rows
     return f"| {_what(row)} | {_seconds(row.run_seconds)} | {_error(row.error)} | {note} | – | – | – |"
 
 
@@ -89,8 +113,7 @@ def _what(row: harness.Row) -> str:
     else:
         unit = "".join(f", {v:,} {k.replace('_', ' ')}" for k, v in sizes.items())
     narrow = "" if row.dtype == "float64" else f", {row.dtype}"
-    where = "" if row.device.startswith("cpu") else f", {row.device}"
-    return f"{_WORDS.get(row.case, row.case)}{unit}{narrow}{where}"
+    return f"{_WORDS.get(row.case, row.case)}{unit}{narrow}"
 
 
 def _gradient(row: harness.Row) -> str:
@@ -99,24 +122,6 @@ def _gradient(row: harness.Row) -> str:
     what = f"{row.case.replace('_', ' ')}, {row.size['inputs']:,} inputs"
     cells = [what, _seconds(row.run_seconds), _error(row.error), row.peer, _seconds(row.peer_seconds), "–", times]
     return f"| {' | '.join(cells)} |"
-
-
-def _footer(folder: Path) -> str:
-    rows = [r for path in sorted(folder.glob("*.jsonl")) for r in harness.load(path.stem.rsplit("-", 1)[0], folder)]
-    if not rows:
-        return "No rows yet: run `python -m benchmarks all`."
-    last = max(rows, key=lambda r: r.created)
-    peers = ", ".join(f"{k} {v}" for k, v in sorted(last.versions.items()) if k not in ("jaxexec", "jaxlib"))
-    return (
-        "Times are for one order or one trade, of Monte Carlo for a step of a path, of a frontier for all of it, "
-        "compiling apart; processor time on both sides, "
-        "by the clock for what starts up; each line was measured in one process. Errors: of a "
-        "power-law schedule, largest deviation of the inventory from an 80-bit solution, over the order; of a mixed "
-        "one, relative duality gap; of a closed form, relative, against 40 digits; of impact, relative, against the "
-        "peer; of a gradient, relative, against central differences; of Monte Carlo, that of mean and variance in "
-        "standard errors, for random volume against the peer's; of a power-law frontier, relative duality gap. "
-        f"Last run {last.created[:10]}, {last.device}, {peers}. Every row with its notes: `benchmarks/results/`."
-    )
 
 
 def _seconds(value: float | None) -> str:

@@ -3,7 +3,6 @@
 The error of both is the largest relative deviation of E and Var from Almgren and Chriss's formulas.
 """
 
-import time
 from typing import Any
 
 import jax
@@ -30,7 +29,7 @@ def run(points: int = 1000, steps: int = 390, quick: bool = False) -> list[harne
         if np.any(found.status != jx.Status.OK):
             raise RuntimeError(f"{np.sum(found.status != jx.Status.OK)} points failed")
         works = (program.run,) if theirs is None else (program.run, theirs)
-        seconds = harness.median_seconds(*works, repeats=3 if quick else 9, clock=time.process_time)
+        seconds = harness.median_seconds(*works, repeats=3 if quick else 9, clock=harness.clock)
         exact = name == "linear"
         rows.append(
             harness.row(
@@ -42,7 +41,7 @@ def run(points: int = 1000, steps: int = 390, quick: bool = False) -> list[harne
                 peer="" if theirs is None else "slippage-tca, linear impact",
                 peer_seconds=None if theirs is None else seconds[1],
                 peer_error=None if theirs is None else _error(*_moments(theirs()), weights, steps),
-                note="processor seconds of the whole frontier, one core; with schedules, costates and certificates; "
+                note=f"{harness.seconds_of('a whole frontier')}; with schedules, costates and certificates; "
                 + ("error against the closed form" if exact else "error: largest relative duality gap"),
             )
         )

@@ -1,7 +1,5 @@
 """How time grows with the number of steps and of orders: slopes in log–log over two decades."""
 
-import time
-
 import jax
 import numpy as np
 
@@ -21,7 +19,7 @@ def run(quick: bool = False) -> list[harness.Row]:
 
 def _seconds(orders: int, steps: int, quick: bool) -> float:
     solved = harness.compiled(jax.vmap(jx.solve), problems(orders, steps))
-    return harness.median_seconds(solved.run, repeats=2 if quick else 5, clock=time.process_time)[0]
+    return harness.median_seconds(solved.run, repeats=2 if quick else 5, clock=harness.clock)[0]
 
 
 def _row(what: str, sizes: tuple[int, ...], seconds: list[float]) -> harness.Row:
@@ -31,5 +29,5 @@ def _row(what: str, sizes: tuple[int, ...], seconds: list[float]) -> harness.Row
         f"growth with the number of {what}",
         size={f"from_{what}": sizes[0], f"to_{what}": sizes[-1]},
         run_seconds=seconds[-1] / sizes[-1],
-        note=f"slope in log–log {slope:.3f}; CPU seconds of a batch: {points}",
+        note=f"slope in log–log {slope:.3f}; {harness.seconds_of('a batch')}: {points}",
     )

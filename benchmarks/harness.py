@@ -98,6 +98,18 @@ def median_seconds(
     return tuple(statistics.median(taken) for taken in seconds)
 
 
+def clock() -> float:
+    """Processor seconds; seconds by the wall where jaxexec runs on another device, whose work that clock misses."""
+    return time.process_time() if jax.default_backend() == "cpu" else time.perf_counter()
+
+
+def seconds_of(unit: str) -> str:
+    """What `clock` counted, for a row's note."""
+    if jax.default_backend() == "cpu":
+        return f"processor seconds {unit}, one core"
+    return f"seconds {unit} by the wall, the peer on one core of the host"
+
+
 def row(case: str, *, size: dict[str, int], dtype: str = "float64", **fields: Any) -> Row:
     """A row with what every row has: device, versions, date, and the ratio where there are two times."""
     ours, theirs = fields.get("run_seconds"), fields.get("peer_seconds")

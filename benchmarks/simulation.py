@@ -5,7 +5,6 @@ NumPy keeps the shortfalls, one number a path; jaxexec keeps a histogram. The er
 variance, in standard errors, against the closed moments; where there are none, against each other.
 """
 
-import time
 from typing import Any
 
 import jax
@@ -47,7 +46,7 @@ def _against_numpy(name, problem, trades, process, paths: int, quick: bool) -> h
     def theirs():
         return _numpy(problem, np.asarray(trades), paths, random)
 
-    ours, seconds = harness.median_seconds(program.run, theirs, repeats=2 if quick else 5, clock=time.process_time)
+    ours, seconds = harness.median_seconds(program.run, theirs, repeats=2 if quick else 5, clock=harness.clock)
     mean, variance, _ = theirs()
     exact = (mean, variance) if random else _exact(problem, trades, process)
     steps = problem.grid.steps
@@ -60,7 +59,7 @@ def _against_numpy(name, problem, trades, process, paths: int, quick: bool) -> h
         peer="NumPy on whole arrays, in blocks",
         peer_seconds=seconds / paths / steps,
         peer_error=None if random else _apart(mean, variance, exact, found),
-        note="processor seconds a path and step, one core; nonlinear g and h; error in standard errors",
+        note=f"{harness.seconds_of('a path and step')}; nonlinear g and h; error in standard errors",
     )
 
 
@@ -93,9 +92,9 @@ def _large(problem, trades, process, paths: int, few: int) -> harness.Row:
         return jax.jit(of).lower(problem, trades, process).compile()
 
     many, some = compiled(paths), compiled(few)
-    start = time.process_time()
+    start = harness.clock()
     found = jax.block_until_ready(many(problem, trades, process))
-    seconds = time.process_time() - start
+    seconds = harness.clock() - start
     memory = [_megabytes(program) for program in (many, some)]
     steps = problem.grid.steps
     error = _apart(found.mean, found.variance, _exact(problem, trades, process), found)
@@ -104,8 +103,8 @@ def _large(problem, trades, process, paths: int, few: int) -> harness.Row:
         size={"paths": int(found.paths), "steps": steps},
         run_seconds=seconds,
         error=error,
-        note=f"processor seconds of {int(found.paths) * steps:,} path-steps; working memory {memory[0]:.1f} MB, for "
-        f"{few:,} paths {memory[1]:.1f} MB; error in standard errors",
+        note=f"{harness.seconds_of(f'{int(found.paths) * steps:,} path-steps')}; working memory {memory[0]:.1f} MB, "
+        f"for {few:,} paths {memory[1]:.1f} MB; error in standard errors",
     )
 
 

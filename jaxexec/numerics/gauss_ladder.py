@@ -24,6 +24,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxexec.numerics.recurrence import along
+
 _S = 3**-0.5
 _TABLEAU = ((0.5, 0.5 - _S), (0.5 + _S, 0.5))
 _NEAR, _FAR = 0.5 + 3**0.5 / 4, 0.5 - 3**0.5 / 4
@@ -90,12 +92,12 @@ def solve_cells(
         return before, before
 
     start = (jnp.zeros_like(cells.reach[0]), first)
-    (reach, level), after = lax.scan(forward, start, cells)
+    (reach, level), after = along(forward, start, cells)
     reaches, levels = (jnp.concatenate([x[None], rest[:-1]]) for x, rest in zip(start, after, strict=True))
     inverse = 1 / (1 + reaches * cells.hold)
     y_last = (level - last) / jnp.where(reach > 0, reach, 1)
     steps = (cells.turn * inverse, (cells.hold * levels + cells.gain) * inverse)
-    _, before = lax.scan(backward, y_last, steps, reverse=True)
+    _, before = along(backward, y_last, steps, reverse=True)
     return (levels - reaches * before)[1:], jnp.concatenate([before[1:], y_last[None]])
 
 

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxexec.numerics.recurrence import along
+
 
 def solve_ladder(
     rung: Float[Array, " steps"],
@@ -55,12 +57,12 @@ def solve_ladder(
         return before, before
 
     start = (rung[0], first - flow[0])
-    (reach, level), after = lax.scan(forward, start, (rail, charge, rung[1:], flow[1:]))
+    (reach, level), after = along(forward, start, (rail, charge, rung[1:], flow[1:]))
     reaches, levels = (jnp.concatenate([x[None], rest[:-1]]) for x, rest in zip(start, after, strict=True))
     inverse = 1 / (1 + reaches * rail)
     beta = (levels + reaches * charge) * inverse
     y_last = (level - last) / jnp.where(reach > 0, reach, 1)
-    _, y_before = lax.scan(backward, y_last, (inverse, rail * beta - charge), reverse=True)
+    _, y_before = along(backward, y_last, (inverse, rail * beta - charge), reverse=True)
     y = jnp.concatenate([y_before, y_last[None]])
     return beta - reaches * inverse * y[1:], y
 

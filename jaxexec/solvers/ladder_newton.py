@@ -29,7 +29,7 @@ from jaxexec.solvers.program import Iterate, Program
 from jaxexec.solvers.semismooth_newton import semismooth_newton
 
 _TRIES_IF_ROUGH = 6  # guarded steps before kinks and caps are treated as such
-_ROUGH_CHUNK = 64  # numbers of iterations differ more there: smaller chunks wait less
+_ROUGH_CHUNK_ON_CPU = 64  # numbers of iterations differ more there: smaller chunks wait less
 
 
 class LadderNewton(ScheduleSolver):
@@ -104,6 +104,7 @@ def _solve_lanes(solver: LadderNewton, program: Program, guess: Array) -> Iterat
     rtol = solver.rtol if solver.rtol is not None else (1e-10 if dtype == jnp.float64 else 3e-6)
     close = max(rtol / 100, 25 * float(jnp.finfo(dtype).eps))  # of the residual, which is of first order in the error
     chunk = chunk_size(lanes, steps, solver.chunk)
+    rough_chunk = min(chunk, chunk_size(lanes, steps, solver.chunk, most=_ROUGH_CHUNK_ON_CPU))
     inputs = (program, guess)
     none = jnp.zeros((lanes,), jnp.int32)
     idle = jax.vmap(lambda p: p.idle)(program)
@@ -126,7 +127,7 @@ def _solve_lanes(solver: LadderNewton, program: Program, guess: Array) -> Iterat
         stage = jax.tree.map(lambda x: x[i], stages)
         order, left = unfinished_first(state.converged, stiffness)
         rough = functools.partial(_run_rough, stage, close)
-        return i + 1, in_chunks(rough, inputs, state, order, left, min(chunk, _ROUGH_CHUNK))
+        return i + 1, in_chunks(rough, inputs, state, order, left, rough_chunk)
 
     return lax.while_loop(go_on, run_stage, (jnp.asarray(0, jnp.int32), state))[1]
 

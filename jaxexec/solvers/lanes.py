@@ -28,11 +28,11 @@ State = TypeVar("State")
 _NUMBERS_ON_CPU, _LEAST_ON_CPU, _MOST_ON_CPU, _CHUNK_ELSEWHERE = 65536, 64, 256, 65536
 
 
-def chunk_size(lanes: int, steps: int, asked: int | None) -> int:
-    """Number of lanes to work on at a time, a power of two where it is not asked for."""
+def chunk_size(lanes: int, steps: int, asked: int | None, most: int = _MOST_ON_CPU) -> int:
+    """Number of lanes to work on at a time, a power of two where it is not asked for, on a CPU at most `most`."""
     if asked is None and jax.default_backend() == "cpu":
         fitting = 1 << int(math.log2(_NUMBERS_ON_CPU / steps))
-        asked = min(max(fitting, _LEAST_ON_CPU), _MOST_ON_CPU)
+        asked = min(max(fitting, _LEAST_ON_CPU), most)
     return max(1, min(lanes, _CHUNK_ELSEWHERE if asked is None else asked))
 
 

@@ -79,6 +79,8 @@ def test_the_process_exits_with_the_code():
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_unwind_and_become_exit_codes(number, code, cli, monkeypatch, tmp_path):
     before = signal.getsignal(signal.SIGTERM)
+    # A process started in the background ignores the interrupts of a terminal, and rightly.
+    interrupted = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def wait(**_):
         with storage.output_folder(tmp_path / "out"):
@@ -86,7 +88,10 @@ def test_signals_unwind_and_become_exit_codes(number, code, cli, monkeypatch, tm
             signal.sigtimedwait([], 5)
 
     monkeypatch.setattr(jaxexec.cli.doctor, "doctor", wait)
-    assert cli("doctor").code == code
+    try:
+        assert cli("doctor").code == code
+    finally:
+        signal.signal(signal.SIGINT, interrupted)
     assert list((tmp_path / "out").iterdir()) == []
     assert signal.getsignal(signal.SIGTERM) is before
 
