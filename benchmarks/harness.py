@@ -20,8 +20,10 @@ from typing import Any, NamedTuple
 
 import jax
 
+import jaxexec
+
 RESULTS = Path(__file__).parent / "results"
-_VERSIONS = ("jaxexec", "jax", "jaxlib", "numpy", "scipy", "casadi", "cvxpy", "clarabel", "diffrax", "statsmodels")
+_VERSIONS = ("jax", "jaxlib", "numpy", "scipy", "casadi", "cvxpy", "clarabel", "diffrax", "statsmodels")
 _VERSIONS += ("slippage-tca", "almgren-chriss")
 
 
@@ -129,7 +131,7 @@ def device() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what took part, where installed."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "jaxexec": jaxexec.__version__}
     for name in _VERSIONS:
         try:
             found[name] = importlib.metadata.version(name)

@@ -54,7 +54,7 @@ def test_saved_rows_have_the_schema():
     for path in harness.RESULTS.glob("*.jsonl"):
         for line in path.read_text(encoding="utf-8").splitlines():
             row = harness.Row(**json.loads(line))
-            assert row.versions["jaxexec"]
+            assert row.versions["jax"]
             assert row.created
             if row.ratio is not None and row.run_seconds and row.peer_seconds:
                 assert row.ratio == pytest.approx(row.peer_seconds / row.run_seconds, rel=1e-3)
