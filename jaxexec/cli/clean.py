@@ -1,17 +1,16 @@
 """`jaxexec clean`: trades and quotes to signed trades."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jaxexec.cli.app import OK
-from jaxexec.cli.options import DEFAULT, Common
-from jaxexec.cli.run import Run, open_run, plan
-from jaxexec.cli.tapes import CLEANED, SIGNED, tape_inputs
-from jaxexec.presentation import table_of
-from jaxexec.storage import write_json
+from jaxexec.cli.options import DEFAULT, Common, Flag
+from jaxexec.cli.run import open_run, plan
+from jaxexec.cli.signing_run import write_parts, write_tape
+from jaxexec.cli.tapes import tape_inputs
 
 if TYPE_CHECKING:
-    from jaxexec.tape import SignedTape
+    from jaxexec.tape import TapeStream
 
 
 def clean(
@@ -23,6 +22,8 @@ def clean(
     lag: str = "0s",
     session: str = "09:30-16:00",
     quote_exchange: str | None = None,
+    memory: float = 2.0,
+    resume: Flag = False,
     common: Common = DEFAULT,
 ) -> int:
     """Trades and quotes to signed trades, with a ledger of every row dropped.
@@ -35,36 +36,39 @@ def clean(
         lag: A quote prevails if it is older than the trade by more than this.
         session: Hours of the trading day; auto takes the six and a half hours with the most trades.
         quote_exchange: Use quotes of this exchange only.
+        memory: Gigabytes to use, about; Parquet files of more are signed part by part, by symbol.
+        resume: Leave the parts that a run that was cut short wrote with the same options, and do the others.
     """
     inputs = tape_inputs(trades, quotes)
     if common.dry_run:
         size = sum(path.stat().st_size for path in inputs)
         return plan("clean", common, {"files to read": len(inputs), "bytes to read": size})
-    settings = {"rule": rule, "midpoint": midpoint, "lag": lag, "session": session, "quote_exchange": quote_exchange}
+    if not memory > 0:
+        raise ValueError(f"memory must be positive, got {memory}")
+    options: dict[str, Any] = {"rule": rule, "midpoint": midpoint, "lag": lag, "quote_exchange": quote_exchange}
     hours = hours_of(session)
-    with open_run("clean", common, settings, inputs) as run:
+    with open_run("clean", common, {**options, "session": session}, inputs) as run:
         from jaxexec import tape
 
-        signed = tape.sign(
-            trades, quotes, rule=rule, midpoint=midpoint, lag=lag, session=hours, quote_exchange=quote_exchange
-        )
-        write_tape(run, signed)
+        options["session"] = hours
+        parts = _parts(trades, quotes, memory * 1e9, options)
+        if parts is None:
+            write_tape(run, tape.sign(trades, quotes, **options))
+        else:
+            write_parts(run, parts, resume)
     return OK
 
 
-def write_tape(run: Run, signed: "SignedTape") -> None:
-    """Write a signed tape, a file a day, and show its ledger."""
-    for prefix, frame in ((SIGNED, signed.trades), (CLEANED, signed.cleaned)):
-        for day, part in sorted(frame.partition_by("date", as_dict=True, maintain_order=True).items()):
-            run.write_parquet(f"{prefix}{day[0].isoformat()}.parquet", part)  # pyright: ignore[reportAttributeAccessIssue]
-    facts = {"ledger": signed.ledger.to_dict(), "settings": signed.settings, "mapping": signed.mapping}
-    run.write("ledger.json", lambda path: write_json(path, facts))
-    notes = [f"{name}: {text}" for name, text in signed.ledger.notes.items()]
-    balance = "Rows read = rows used + rows dropped." if signed.ledger.balanced else "The ledger does not balance."
-    run.show(table_of(signed.ledger.table(), "Ledger", " ".join([balance, *notes])))
-    for name, columns in signed.mapping.items():
-        run.note(f"{name}: " + ", ".join(f"{ours} = {theirs}" for ours, theirs in columns.items()))
-    run.result |= {"trades": signed.trades.height, "symbols": len(signed.symbols), "balanced": signed.ledger.balanced}
+def _parts(trades: Path, quotes: Path | None, memory: float, options: dict[str, Any]) -> "TapeStream | None":
+    """The tape cut into parts, or None where it fits in one or cannot be cut."""
+    from jaxexec import tape
+    from jaxexec.tape.files import is_parquet, tape_files
+
+    files = [file for source in (trades, quotes) if source is not None for file in tape_files(source)]
+    if options["session"] == "auto" or not all(map(is_parquet, files)):
+        return None
+    parts = tape.stream(trades, quotes, memory=memory, **options)
+    return parts if len(parts) > 1 else None
 
 
 def hours_of(session: str) -> "tuple[str, str] | Literal['auto']":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jaxexec.cli.app import OK, SOME_ROWS_FAILED
 from jaxexec.cli.options import DEFAULT, Common
 from jaxexec.cli.run import Run, open_run, plan
-from jaxexec.cli.tapes import read_signed, signed_inputs
+from jaxexec.cli.tapes import signed_inputs, signed_parts
 from jaxexec.presentation import table_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def impact(
         from jaxexec import impact as estimates
 
         count = int(lags) if lags.isdigit() else lags
-        panel = estimates.glosten_harris(read_signed(signed), form=form, covariance=covariance, lags=count)  # pyright: ignore
+        panel = estimates.glosten_harris(signed_parts(signed), form=form, covariance=covariance, lags=count)  # pyright: ignore
         return report_panel(run, panel, winsorise)
 
 

@@ -1,6 +1,8 @@
 """Signed tapes as folders: what `clean` writes and what `impact` and `calibrate` read."""
 
 import json
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +60,26 @@ def read_signed(source: Path) -> "SignedTape":
         settings=facts["settings"],
         mapping=facts["mapping"],
     )
+
+
+def signed_parts(source: Path) -> "Iterator[SignedTape]":
+    """The signed trades that `read_signed` would give, part by part as `clean` wrote them; no symbol is in two parts.
+
+    Raises:
+        FileError: As `read_signed`.
+    """
+    from jaxexec.tape import SignedTape
+
+    if source.is_dir():
+        Manifest.verify(source)
+    files = sorted(signed_inputs(source), key=lambda file: (_part_of(file), file.name))
+    for _, part in groupby(files, key=_part_of):
+        yield SignedTape.from_frames(_concatenated(list(part)))
+
+
+def _part_of(file: Path) -> str:
+    """The number in "signed-2024-01-02.0003.parquet"; empty where there is none."""
+    return file.name.removesuffix(".parquet").partition(".")[2]
 
 
 def _concatenated(files: list[Path]) -> "pl.DataFrame":

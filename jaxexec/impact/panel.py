@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+import jax
 import numpy as np
 
 from jaxexec.impact.estimates import COEFFICIENTS, ImpactEstimates, check_options
@@ -28,6 +30,7 @@ _CONVENTIONS = {
 }
 
 
+@runtime_checkable
 class Tape(Protocol):
     """Anything that hands out signed trades by segments, such as `jaxexec.tape.SignedTape`."""
 
@@ -142,7 +145,7 @@ class Panel:
 
 
 def glosten_harris(
-    tape: Tape,
+    tape: Tape | Iterable[Tape],
     form: Form = "difference",
     estimator: Literal["ols"] = "ols",
     covariance: Covariance = "hac",
@@ -156,7 +159,8 @@ def glosten_harris(
     Computed in float64 whatever JAX's 64-bit flag says.
 
     Args:
-        tape: A `jaxexec.tape.SignedTape`.
+        tape: A `jaxexec.tape.SignedTape`, or several that share no stock, such as a `jaxexec.tape.stream`: they are
+            estimated one after the other.
         form: "difference" (Glosten and Harris, Sadka) or "level" (the thesis).
         estimator: "ols".
         covariance: "hac", "hc0" or "ols".
@@ -172,6 +176,8 @@ def glosten_harris(
     check_options(form, covariance, lags, order)
     if estimator not in _ESTIMATORS:
         raise ValueError(f"estimator must be one of {_ESTIMATORS}, got {estimator!r}")
+    if not isinstance(tape, Tape):
+        return _joined([glosten_harris(part, form, estimator, covariance, lags, order) for part in tape])
     segments = tape.segments()
     wrong = np.flatnonzero(np.asarray(segments.size) <= 0)
     if wrong.size:
@@ -179,6 +185,19 @@ def glosten_harris(
     fixed = None if isinstance(lags, str) else int(lags)
     estimates = estimate_tape(segments, form=form, covariance=covariance, lags=fixed, order=order)
     return Panel(tuple(segments.symbols), estimates, estimator, lags)
+
+
+def _joined(panels: Sequence[Panel]) -> Panel:
+    """One panel of the stocks of several, in their order."""
+    if not panels:
+        raise ValueError("there is no tape: a stream of them gave none")
+    first = panels[0]
+    symbols = tuple(symbol for panel in panels for symbol in panel.symbols)
+    if len(set(symbols)) < len(symbols):
+        twice = next(symbol for symbol in symbols if symbols.count(symbol) > 1)
+        raise ValueError(f"symbol {twice!r} is in two tapes: its trades must be in one to be estimated together")
+    estimates = jax.tree.map(lambda *parts: np.concatenate(parts), *(panel.estimates for panel in panels))
+    return Panel(symbols, estimates, first.estimator, first.lags)
 
 
 def summarise(panel: Panel, winsorise: tuple[float, float] | None = (0.01, 0.99)) -> pl.DataFrame:

@@ -24,7 +24,7 @@ from jaxexec.numerics.moments import Fit, Moments, least_squares, most_newey_wes
 
 TICK = 1e-4  # currency per price tick
 # XLA keeps to 256-bit vectors by default; this lets it use wider ones where the processor has them.
-_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
+_OPTIONS = {"xla_cpu_prefer_vector_width": 512, "xla_cpu_use_fusion_emitters": False}
 
 
 def estimate_tape(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jaxexec.tape.schema import TICKS_PER_UNIT, ColumnMapping
     from jaxexec.tape.signed_tape import Segments, SignedTape
     from jaxexec.tape.signing import sign
+    from jaxexec.tape.stream import TapeStream, stream
 
 _HOMES = {
     "cleaning": ("Cleaned", "clean"),
@@ -32,6 +33,7 @@ _HOMES = {
     "schema": ("TICKS_PER_UNIT", "ColumnMapping"),
     "signed_tape": ("Segments", "SignedTape"),
     "signing": ("sign",),
+    "stream": ("TapeStream", "stream"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -44,12 +46,14 @@ __all__ = [
     "Ledger",
     "Segments",
     "SignedTape",
+    "TapeStream",
     "TapeWarning",
     "clean",
     "detected_mapping",
     "match",
     "read",
     "sign",
+    "stream",
     "synthetic",
 ]
 

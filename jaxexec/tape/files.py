@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jaxexec.tape.errors import InputError
 
@@ -51,8 +51,46 @@ def tape_files(source: str | os.PathLike[str]) -> list[Path]:
     return files
 
 
+class RowGroup(NamedTuple):
+    """One row group of a Parquet file: its rows, and bounds on its symbols where the file tells them."""
+
+    rows: int
+    low: str | None
+    high: str | None
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether the name says so."""
+    return path.name.lower().endswith(_PARQUET)
+
+
+def row_groups(path: Path, column: str) -> list[RowGroup]:
+    """The row groups of a Parquet file, with the least and greatest entry of one text column.
+
+    Raises:
+        InputError: as `read_table`.
+    """
+    import pyarrow.parquet as pq
+
+    _require_regular(path)
+    with _typed_errors(path), pq.ParquetFile(path) as file:
+        meta, place = file.metadata, file.schema_arrow.names.index(column)
+        found = []
+        for i in range(meta.num_row_groups):
+            group = meta.row_group(i)
+            about = group.column(place).statistics
+            bounds = None, None
+            if about is not None and about.has_min_max and isinstance(about.min, str):
+                bounds = about.min, about.max
+            found.append(RowGroup(group.num_rows, *bounds))
+        return found
+
+
 def read_table(
-    path: Path, choose: Callable[[Sequence[str]], Sequence[str]], max_bytes: int = MAX_BYTES
+    path: Path,
+    choose: Callable[[Sequence[str]], Sequence[str]],
+    max_bytes: int = MAX_BYTES,
+    groups: Sequence[int] | None = None,
 ) -> tuple[pa.Table, dict[str, str]]:
     """Read chosen columns of one Parquet or CSV file.
 
@@ -60,6 +98,7 @@ def read_table(
         path: a regular file; CSV may be compressed with gzip and delimited by comma, bar, semicolon or tab.
         choose: header -> the columns to read.
         max_bytes: refuse files that unpack to more bytes.
+        groups: row groups of a Parquet file to read; None reads all.
 
     Returns:
         The table, and the whole header as name -> type (for CSV, where types are guesses, "text").
@@ -68,14 +107,12 @@ def read_table(
         InputError: no regular file, empty, damaged, not of the format that its name says, over the budget, or
             changed while it was read.
     """
-    before = _status(path)
-    if not stat.S_ISREG(before.st_mode):
-        raise InputError("source", "is not a regular file", path=path)
-    if before.st_size == 0:
-        raise InputError("source", "the file is empty", path=path)
-    is_parquet = path.name.lower().endswith(_PARQUET)
+    before = _require_regular(path)
     with _typed_errors(path):
-        table, header = (_read_parquet if is_parquet else _read_csv)(path, choose, max_bytes)
+        if is_parquet(path):
+            table, header = _read_parquet(path, choose, max_bytes, groups)
+        else:
+            table, header = _read_csv(path, choose, max_bytes)
         table.validate(full=True)
     after = _status(path)
     if (before.st_ino, before.st_size, before.st_mtime_ns) != (
@@ -95,12 +132,20 @@ def read_header(path: Path) -> list[str]:
     """
     import pyarrow.parquet as pq
 
-    if not stat.S_ISREG(_status(path).st_mode):
-        raise InputError("source", "is not a regular file", path=path)
+    _require_regular(path)
     with _typed_errors(path):
-        if path.name.lower().endswith(_PARQUET):
+        if is_parquet(path):
             return pq.read_schema(path).names
         return _csv_header(path)[1]
+
+
+def _require_regular(path: Path) -> os.stat_result:
+    status = _status(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError("source", "is not a regular file", path=path)
+    if status.st_size == 0:
+        raise InputError("source", "the file is empty", path=path)
+    return status
 
 
 @contextmanager
@@ -131,7 +176,7 @@ def _status(path: Path) -> os.stat_result:
 
 
 def _read_parquet(
-    path: Path, choose: Callable[[Sequence[str]], Sequence[str]], max_bytes: int
+    path: Path, choose: Callable[[Sequence[str]], Sequence[str]], max_bytes: int, groups: Sequence[int] | None
 ) -> tuple[pa.Table, dict[str, str]]:
     import pyarrow.parquet as pq
 
@@ -139,11 +184,14 @@ def _read_parquet(
         schema, meta = file.schema_arrow, file.metadata
         header = {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
         wanted = list(choose(schema.names))
-        unpacked = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+        wanted_groups = range(meta.num_row_groups) if groups is None else groups
+        unpacked = sum(meta.row_group(i).total_byte_size for i in wanted_groups)
         if meta.num_rows > _MAX_ROWS or unpacked > max_bytes:
             reason = f"unpacks to {meta.num_rows:,} rows and {unpacked:,} bytes; max_bytes={max_bytes:,}"
             raise InputError("source", reason, path=path)
-        return file.read(columns=wanted), header
+        if groups is None:
+            return file.read(columns=wanted), header
+        return file.read_row_groups(list(groups), columns=wanted), header
 
 
 def _read_csv(

@@ -97,7 +97,7 @@ def draw_truth(trades: float, tail: float, exact: bool, rng: np.random.Generator
     )
 
 
-def simulate(truth: Truth, exact: bool, rng: np.random.Generator) -> Day:
+def simulate(truth: Truth, exact: bool, rng: np.random.Generator, flickers: int = 1) -> Day:
     """A day of trades and quotes; see the module for the price equation.
 
     Exact: prices are rounded to 1e-4 only; a midpoint trade has D = DV = 0. Realistic: prices lie on cents, a
@@ -114,7 +114,7 @@ def simulate(truth: Truth, exact: bool, rng: np.random.Generator) -> Day:
     if exact:
         return Day(time, path, size, sign, volatility, *_exact_quotes(time, path, sign, rng))
     ticks, bid, ask = _on_cents(path, sign, at_midpoint, rng)
-    return Day(time, ticks, size, sign, volatility, *_flickering_quotes(time, bid, ask, rng))
+    return Day(time, ticks, size, sign, volatility, *_flickering_quotes(time, bid, ask, rng, flickers))
 
 
 def autoregressive_flow(
@@ -245,17 +245,18 @@ def _on_cents(
 
 
 def _flickering_quotes(
-    time: np.ndarray, bid: np.ndarray, ask: np.ndarray, rng: np.random.Generator
+    time: np.ndarray, bid: np.ndarray, ask: np.ndarray, rng: np.random.Generator, flickers: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Three quotes a trade: one at the very time of the trade before (not to be used for it), one that
-    flickers between, and the one that prevails.
+    """`flickers` + 2 quotes a trade: one at the very time of the trade before (not to be used for it), some that
+    flicker between, and the one that prevails.
     """
     n = len(time)
     previous = np.concatenate([time[:1] - SECOND // 4, time[:-1]])
     gap = time - previous
-    halfway = previous + 1 + (rng.random(n) * (gap // 2 - 1)).astype(np.int64)
+    between = previous + 1 + (np.sort(rng.random((flickers, n)), axis=0) * (gap // 2 - 1)).astype(np.int64)
     prevailing = time - 1 - (rng.random(n) * (gap // 4)).astype(np.int64)
-    step = _CENT * rng.integers(-2, 3, (2, n))
-    bids = np.stack([bid + step[0], bid + step[1], bid], axis=1)
-    asks = np.stack([ask + step[0], ask + step[1] + _CENT, ask], axis=1)
-    return np.stack([previous, halfway, prevailing], axis=1).ravel(), bids.ravel(), asks.ravel()
+    step = _CENT * rng.integers(-2, 3, (1 + flickers, n))
+    wider = np.where(np.arange(1 + flickers) > 0, _CENT, 0)[:, None]
+    bids = np.concatenate([bid + step, bid[None]])
+    asks = np.concatenate([ask + step + wider, ask[None]])
+    return np.concatenate([previous[None], between, prevailing[None]]).T.ravel(), bids.T.ravel(), asks.T.ravel()

@@ -117,13 +117,13 @@ def _raw_frames(source: Source, kind: Kind, columns: Mapping[str, str] | None, m
 
         table, header = read_table(path, choose, max_bytes)
         first = first or header
-        _require_same_header(first, header, path)
+        require_same_header(first, header, path)
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
         yield frame, mappings[-1], path
 
 
-def _require_same_header(first: Mapping[str, str], header: Mapping[str, str], path: os.PathLike[str]) -> None:
+def require_same_header(first: Mapping[str, str], header: Mapping[str, str], path: os.PathLike[str]) -> None:
     for name in {**first, **header}:
         if first.get(name) != header.get(name):
             raise InputError(

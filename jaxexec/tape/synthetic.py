@@ -55,6 +55,7 @@ def generate(
     *,
     date: datetime.date = _DATE,
     tail: float | None = None,
+    flickers: int = 1,
 ) -> SyntheticTape:
     """A synthetic day.
 
@@ -72,13 +73,15 @@ def generate(
         date: the day.
         tail: σ of the lognormal number of trades a stock, at least 50; 0 gives every stock `trades`. None is
             0 for the exact model and 1.2 for the realistic one.
+        flickers: quotes between two trades that change nothing, of the realistic model: it has this and two more
+            quotes a trade.
 
     Raises:
         InputError: an unknown model, a negative or too small number.
     """
     import polars as pl
 
-    parts = list(_stocks(range(stocks), trades, seed, model, date, tail))
+    parts = list(_stocks(range(stocks), trades, seed, model, date, tail, flickers))
     if not parts:
         raise InputError("stocks", "must be at least 1")
     return SyntheticTape(*(pl.concat(frames) for frames in zip(*parts, strict=True)))
@@ -93,6 +96,7 @@ def write(
     *,
     date: datetime.date = _DATE,
     tail: float | None = None,
+    flickers: int = 1,
     bucket: int = 20,
 ) -> dict[str, Path]:
     """Write what `generate` makes to `trades.parquet`, `quotes.parquet` and `truth.parquet`, `bucket` stocks
@@ -102,7 +106,7 @@ def write(
 
     Args:
         folder: made where it is not there.
-        stocks, trades, seed, model, date, tail: see `generate`.
+        stocks, trades, seed, model, date, tail, flickers: see `generate`.
         bucket: stocks a row group.
 
     Returns:
@@ -123,7 +127,7 @@ def write(
     try:
         for first in range(0, stocks, bucket):
             numbers = range(first, min(first + bucket, stocks))
-            for name, frame in zip(paths, _bucket(numbers, trades, seed, model, date, tail), strict=True):
+            for name, frame in zip(paths, _bucket(numbers, trades, seed, model, date, tail, flickers), strict=True):
                 table = frame.to_arrow()
                 if name not in writers:
                     writers[name] = pq.ParquetWriter(partial[name], table.schema, compression="zstd")
@@ -137,28 +141,29 @@ def write(
 
 
 def _bucket(
-    numbers: range, trades: int, seed: int, model: Model, date: datetime.date, tail: float | None
+    numbers: range, trades: int, seed: int, model: Model, date: datetime.date, tail: float | None, flickers: int
 ) -> list[pl.DataFrame]:
     import polars as pl
 
-    parts = zip(*_stocks(numbers, trades, seed, model, date, tail), strict=True)
+    parts = zip(*_stocks(numbers, trades, seed, model, date, tail, flickers), strict=True)
     return [pl.concat(frames) for frames in parts]
 
 
 def _stocks(
-    numbers: range, trades: int, seed: int, model: Model, date: datetime.date, tail: float | None
+    numbers: range, trades: int, seed: int, model: Model, date: datetime.date, tail: float | None, flickers: int
 ) -> Iterator[SyntheticTape]:
     if model not in ("exact", "realistic"):
         raise InputError("model", f"{model!r} is not 'exact' or 'realistic'")
     exact = model == "exact"
     tail = (0.0 if exact else 1.2) if tail is None else tail
-    for field, value, least in (("trades", trades, _FEWEST_TRADES), ("seed", seed, 0), ("tail", tail, 0)):
+    bounds = ("trades", trades, _FEWEST_TRADES), ("seed", seed, 0), ("tail", tail, 0), ("flickers", flickers, 0)
+    for field, value, least in bounds:
         if value < least:
             raise InputError(field, f"must be at least {least}")
     for number in numbers:
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
         truth = draw_truth(trades, tail, exact, rng)
-        day = simulate(truth, exact, rng)
+        day = simulate(truth, exact, rng, flickers)
         symbol = f"S{number:05d}"
         yield SyntheticTape(
             _trade_frame(symbol, date, day, rng),

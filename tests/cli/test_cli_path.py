@@ -3,17 +3,17 @@
 import json
 import math
 
+import numpy as np
 import polars as pl
 import pytest
 
 from jaxexec.storage import Manifest
+from jaxexec.tape import synthetic
 
 
 @pytest.fixture(scope="module")
 def day(tmp_path_factory):
     """Files of a small synthetic day."""
-    from jaxexec.tape import synthetic
-
     return synthetic.write(tmp_path_factory.mktemp("day"), stocks=4, trades=300, seed=1)
 
 
@@ -40,6 +40,35 @@ def test_command_by_command(day, cli, tmp_path):
     assert said.code == 2 and "changed since" in said.err
     (tmp_path / "signed" / "ledger.json").write_text("{}")
     assert cli("impact", "signed", "--out", "again").code == 2
+
+
+def test_a_day_in_parts_is_the_day(cli, tmp_path):
+    """Signed part by part, cut short and taken up again: the same trades, ledger and estimates."""
+    files = synthetic.write(tmp_path / "day", stocks=6, trades=200, seed=2, bucket=1)
+    words = ("clean", files["trades"], files["quotes"], "--json")
+    assert json.loads(cli(*words, "--out", "whole").out)["trades"] == 1200
+    parts = (*words, "--memory", "3e-4", "--out", "parts")
+    said = json.loads(cli(*parts).out)
+    assert said["parts"] == 3 and said["resumed"] == 0 and said["balanced"] and said["symbols"] == 6
+    whole, cut = ({f.name: f for f in (tmp_path / name).glob("signed-*")} for name in ("whole", "parts"))
+    assert len(cut) == 3
+    assert pl.concat([pl.read_parquet(cut[name]) for name in sorted(cut)]).equals(pl.read_parquet(*whole.values()))
+    before = json.loads((tmp_path / "parts" / "ledger.json").read_text())["ledger"]
+    assert before["read"] == {"trades": 1200, "quotes": 1200}
+
+    (tmp_path / "parts" / "part-0001.json").unlink()
+    sorted(cut.items())[2][1].unlink()
+    said = json.loads(cli(*parts, "--resume").out)
+    assert said["resumed"] == 1 and said["trades"] == 1200
+    assert json.loads((tmp_path / "parts" / "ledger.json").read_text())["ledger"] == before
+    assert json.loads(cli(*parts, "--resume", "--rule", "quote").out)["resumed"] == 0
+    assert json.loads(cli(*parts, "--resume").out)["resumed"] == 0
+
+    for name in ("whole", "parts"):
+        assert cli("impact", name, "--out", f"impact-{name}", "--quiet").code == 0
+    frames = [pl.read_parquet(tmp_path / f"impact-{name}" / "impact.parquet") for name in ("whole", "parts")]
+    assert frames[0]["symbol"].equals(frames[1]["symbol"])
+    np.testing.assert_allclose(frames[0]["estimate"], frames[1]["estimate"], rtol=1e-12)
 
 
 def test_the_demonstration(cli, tmp_path):

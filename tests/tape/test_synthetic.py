@@ -155,3 +155,13 @@ def test_bad_arguments_and_the_smallest_tape():
     date = datetime.date(2023, 5, 4)
     tiny = tape.synthetic.generate(1, 2, date=date)
     assert tiny.trades.height == 2 and tiny.quotes["date"].to_list() == [date] * 2
+
+
+def test_flickers_add_quotes_that_change_nothing():
+    """The same trades, more quotes, and the same quotes prevail."""
+    few, many = (tape.synthetic.generate(3, 100, seed=4, model="realistic", flickers=k) for k in (0, 4))
+    assert many.quotes.height == 3 * few.quotes.height == 6 * few.trades.height
+    assert many.trades.drop("ex", "tr_scond").equals(few.trades.drop("ex", "tr_scond"))
+    assert many.quotes.select(pl.col("time_m").is_sorted().over("sym_root").all()).item()
+    signed = [tape.sign(made.trades, made.quotes).trades["sign"] for made in (few, many)]
+    assert signed[0].equals(signed[1])

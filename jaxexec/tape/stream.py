@@ -1,0 +1,147 @@
+"""Signing a tape that is larger than memory: bucket by bucket of symbols, each as if it were the whole tape."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxexec.tape.buckets import Bucket, Extent, cut, extent
+from jaxexec.tape.errors import InputError
+from jaxexec.tape.files import read_table, tape_files
+from jaxexec.tape.reading import detected_mapping, require_same_header
+from jaxexec.tape.schema import Kind, resolve_mapping
+from jaxexec.tape.signed_tape import SignedTape
+from jaxexec.tape.signing import sign
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# Bytes a row at the peak of `sign`, measured on quotes of WRDS's columns: as read, canonical, sorted and matched.
+BYTES_A_ROW = 330
+
+
+@dataclasses.dataclass(frozen=True)
+class TapeStream:
+    """A tape on disk, cut into buckets of symbols. Iterating signs one bucket after the other.
+
+    Attributes:
+        trades, quotes: where the rows lie.
+        buckets: ranges of symbols; every symbol is in one, with all its dates.
+        options: the options of `sign`.
+    """
+
+    trades: Extent
+    quotes: Extent | None
+    buckets: tuple[Bucket, ...]
+    options: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.buckets)
+
+    def __iter__(self) -> Iterator[SignedTape]:
+        return (self.part(i) for i in range(len(self)))
+
+    def part(self, number: int) -> SignedTape:
+        """The signed tape of one bucket. What it is does not depend on the other buckets.
+
+        Raises:
+            InputError: as `sign`; rows are counted within the bucket, which the message names.
+        """
+        bucket = self.buckets[number]
+        tables = [None if e is None else self._raw(kind, e, bucket) for kind, e in self._extents]
+        try:
+            return sign(*tables, **self.options)
+        except InputError as error:
+            after, last = bucket.after or "the first", bucket.last or "the last"
+            error.add_note(f"Rows are counted among those of the symbols after {after!r} up to {last!r}.")
+            raise
+
+    @cached_property
+    def _extents(self) -> tuple[tuple[Kind, Extent | None], ...]:
+        return ("trades", self.trades), ("quotes", self.quotes)
+
+    def _raw(self, kind: Kind, where: Extent, bucket: Bucket) -> pl.DataFrame:
+        """The rows of a bucket, in the columns of the vendor that are used."""
+        import polars as pl
+
+        columns = self.options.get(f"{kind[:-1]}_columns")
+
+        def choose(header):
+            return list(dict.fromkeys(resolve_mapping(header, kind, columns).columns.values()))
+
+        parts: list[pl.DataFrame] = []
+        first: dict[str, str] = {}
+        # An empty bucket still has its columns: those of no row group of the first file.
+        for path, groups, ends in [*where.runs(bucket)] or [(where.files[0][0], [], False)]:
+            table, header = read_table(path, choose, groups=groups)
+            first = first or header
+            require_same_header(first, header, path)
+            frame = pl.from_arrow(table)
+            assert isinstance(frame, pl.DataFrame)
+            parts.append(_of_bucket(frame, where.column, bucket, ends))
+        return pl.concat(parts)
+
+
+def stream(
+    trades: str | os.PathLike[str],
+    quotes: str | os.PathLike[str] | None = None,
+    *,
+    memory: float = 2e9,
+    **options: Any,
+) -> TapeStream:
+    """Sign a tape of Parquet files that need not fit in memory: `for part in stream(…)` gives a `SignedTape` each.
+
+    A part holds whole symbols, over all dates of the files, and is what `sign` would make of them alone: results do not
+    depend on how many parts there are. `impact.glosten_harris` takes a stream in place of a tape.
+
+    Memory is about 0.5 GB and 330 bytes for each row of the largest bucket. Buckets are cut where row groups end, by
+    the bounds on symbols that Parquet keeps for each; files sorted by symbol, as WRDS sends them, are read about once.
+    A symbol is never cut, nor a row group of many symbols: write such files again, sorted, with smaller row groups.
+
+    Args:
+        trades: Parquet file, or folder of them.
+        quotes: the same for quotes; rule "tick" does without.
+        memory: bytes that a part may take, about.
+        options: those of `sign`. `session="auto"` is refused, for no part knows the hours of the others.
+
+    Raises:
+        InputError: as `sign`; files that are no Parquet; `memory` is not positive.
+    """
+    if not memory > 0:
+        raise InputError("memory", f"{memory!r} is no positive number of bytes")
+    if options.get("session") == "auto":
+        raise InputError("session", "'auto' needs the whole tape; say (start, end), or None for the whole day")
+    if quotes is None and options.get("rule") != "tick":
+        raise InputError("quotes", f"rule {options.get('rule', 'lee-ready')!r} needs quotes; rule='tick' does without")
+    sources: dict[Kind, Any] = {"trades": trades, "quotes": quotes}
+    extents: dict[Kind, Extent | None] = {}
+    for kind, source in sources.items():
+        extents[kind] = None if source is None else _extent(source, kind, options.get(f"{kind[:-1]}_columns"))
+    some = [e for e in extents.values() if e is not None]
+    buckets = cut(some, max(1, int(memory / BYTES_A_ROW)))
+    made = extents["trades"]
+    assert made is not None
+    return TapeStream(made, extents["quotes"], tuple(buckets), dict(options))
+
+
+def _extent(source: str | os.PathLike[str], kind: Kind, columns: Mapping[str, str] | None) -> Extent:
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(kind, "a stream reads files: give a path, or use `sign` for tables in memory")
+    return extent(tape_files(Path(source)), detected_mapping(source, kind, columns).columns["symbol"])
+
+
+def _of_bucket(frame: pl.DataFrame, column: str, bucket: Bucket, nameless: bool) -> pl.DataFrame:
+    """The rows of a bucket, with those that have no symbol or without."""
+    import polars as pl
+
+    symbol = pl.col(column).cast(pl.String)
+    bounds = []
+    if bucket.after is not None:
+        bounds.append(symbol > bucket.after)
+    if bucket.last is not None:
+        bounds.append(symbol <= bucket.last)
+    return frame.filter(pl.all_horizontal(bounds).fill_null(nameless)) if bounds else frame
