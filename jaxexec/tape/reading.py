@@ -90,8 +90,7 @@ def read(
         if "fault" in parts:  # our own columns, perhaps from a CSV file where everything is text
             parts["time"] = parts["time"].cast(pl.Int64)
         parts, scale = plain_parts(parts, mapping.format, kind, path)
-        day = date_in_name(path) if date is None and mapping.format.startswith("taq-") else date
-        settled = replace(conventions, date=day, price_scale=scale)
+        settled = replace(conventions, date=_day(date, mapping, path), price_scale=scale)
         frame = canonical_frame(parts, kind, settled, rows, path)
         if unsorted == "refuse":
             _require_sorted(frame, path)
@@ -148,6 +147,16 @@ def _raw_frames(source: Source, kind: Kind, columns: Mapping[str, str] | None, m
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
         yield frame, mappings[-1], path
+
+
+def _day(date: datetime.date | None, mapping: ColumnMapping, path: FilePath) -> datetime.date | None:
+    """The day of times of day that have no date column: as given, or of raw TAQ from the name of the file."""
+    if date is not None or not mapping.format.startswith("taq-") or "date" in mapping.columns:
+        return date
+    day = date_in_name(path)
+    if day is None:
+        raise InputError("date", "raw TAQ has no date column, and the name says none: give date=", path=path)
+    return day
 
 
 def _files(source: str | os.PathLike[str], kind: Kind, columns: Mapping[str, str] | None) -> list[Path]:
