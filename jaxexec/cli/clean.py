@@ -18,9 +18,11 @@ def clean(
     trades: Path,
     quotes: Path | None = None,
     *,
-    rule: Literal["lee-ready", "quote", "tick"] = "lee-ready",
+    rule: Literal["lee-ready", "quote", "tick", "emo", "clnv", "given"] = "lee-ready",
     midpoint: Literal["tick", "exclude", "keep"] | None = None,
     lag: str = "0s",
+    interpolate: str | None = None,
+    timezone: str | None = None,
     session: str = "09:30-16:00",
     quote_exchange: str | None = None,
     common: Common = DEFAULT,
@@ -29,10 +31,12 @@ def clean(
 
     Args:
         trades: File or folder of trades, CSV or Parquet; the vendor is recognised by the header.
-        quotes: The same for quotes; rule "tick" does without.
+        quotes: The same for quotes; rules "tick" and "given", and trades that carry their quote, do without.
         rule: How trades are signed.
         midpoint: What becomes of a trade at the midpoint.
         lag: A quote prevails if it is older than the trade by more than this.
+        interpolate: Spread times of this resolution within it, such as 1s or 1ms.
+        timezone: The exchange's zone, where times are universal, such as America/New_York.
         session: Hours of the trading day; auto takes the six and a half hours with the most trades.
         quote_exchange: Use quotes of this exchange only.
     """
@@ -40,13 +44,22 @@ def clean(
     if common.dry_run:
         size = sum(path.stat().st_size for path in inputs)
         return plan("clean", common, {"files to read": len(inputs), "bytes to read": size})
-    settings = {"rule": rule, "midpoint": midpoint, "lag": lag, "session": session, "quote_exchange": quote_exchange}
+    options = {"lag": lag, "interpolate": interpolate, "timezone": timezone, "quote_exchange": quote_exchange}
+    settings = {"rule": rule, "midpoint": midpoint, "session": session, **options}
     hours = hours_of(session)
     with open_run("clean", common, settings, inputs) as run:
         from jaxexec import tape
 
         signed = tape.sign(
-            trades, quotes, rule=rule, midpoint=midpoint, lag=lag, session=hours, quote_exchange=quote_exchange
+            trades,
+            quotes,
+            rule=rule,
+            midpoint=midpoint,
+            lag=lag,
+            interpolate=interpolate,
+            timezone=timezone,
+            session=hours,
+            quote_exchange=quote_exchange,
         )
         write_tape(run, signed)
     return OK

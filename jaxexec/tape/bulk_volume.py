@@ -63,7 +63,7 @@ def bulk_volume(
         or 0 by the sign of ΔP).
 
     Raises:
-        InputError: both or none of `volume` and `time`, a size of zero, more than 1e8 bars.
+        InputError: both or none of `volume` and `time`, a price or size that is missing, a size of zero, more than 1e8 bars.
 
     Source: Easley, López de Prado and O'Hara (2012), Flow toxicity and liquidity in a high-frequency world, Review
     of Financial Studies 25.
@@ -76,9 +76,9 @@ def bulk_volume(
     length = _length(volume, time)
     keys = [name for name in ("symbol", "date", "time", "sequence") if name in trades.columns]
     ordered = trades.sort(keys, maintain_order=True)
-    sizes = ordered["size"].to_numpy()
-    if (sizes <= 0).any():
-        raise InputError("size", "is not positive: give cleaned trades", index=int(np.flatnonzero(sizes <= 0)[0]))
+    for name, bad in (("ticks", trades["ticks"].is_null()), ("size", (trades["size"] <= 0).fill_null(True))):
+        if bad.any():
+            raise InputError(name, "is missing or not positive: give cleaned trades", index=int(bad.arg_true()[0]))
     cut = _bars_of_volume if volume is not None else _bars_of_time
     parts = list(_by_day(ordered, cut, length))
     bars = _Bars(*(np.concatenate([part[k] for part in parts]) if parts else np.zeros(0, np.int64) for k in range(4)))

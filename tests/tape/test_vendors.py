@@ -152,6 +152,10 @@ def test_lobster_files_that_do_not_belong_together_are_refused(lobster):
     (lobster / STEM.format("message")).write_text("34200,1,2\n")
     with pytest.raises(tape.InputError, match="3 columns, not 6"):
         tape.read(lobster)
+    (lobster / STEM.format("message")).unlink()
+    with pytest.raises(tape.InputError, match="cannot be opened") as error:
+        tape.read(lobster, "quotes")
+    assert error.value.path == str(lobster / STEM.format("message"))
 
 
 def test_a_mapping_overrules_the_name(tmp_path):
