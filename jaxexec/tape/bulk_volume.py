@@ -63,7 +63,8 @@ def bulk_volume(
         or 0 by the sign of ΔP).
 
     Raises:
-        InputError: both or none of `volume` and `time`, a price or size that is missing, a size of zero, more than 1e8 bars.
+        InputError: both or none of `volume` and `time`, a price or size that is missing or a size of zero, more than
+            1e8 bars.
 
     Source: Easley, López de Prado and O'Hara (2012), Flow toxicity and liquidity in a high-frequency world, Review
     of Financial Studies 25.
