@@ -12,13 +12,13 @@ from jaxexec.presentation import Table
 from jaxexec.tape.errors import InputError
 from jaxexec.tape.matching import Duration, match
 from jaxexec.tape.sign_rules import SIGN_RULES
-from jaxexec.tape.signing import midpoint_policy, own_quotes, sign_matched
+from jaxexec.tape.signing import WITHOUT_QUOTES, midpoint_policy, own_quotes, sign_matched
 
 if TYPE_CHECKING:
     import polars as pl
 
 PLACES = ("all", "at a quote", "inside", "midpoint", "outside", "no quote")
-_ROW, _SIGN = "accuracy row", "sign"
+_ROW = "row of the sample"
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,11 @@ def compare_rules(
 
     if "side" not in trades.columns:
         raise InputError("side", "the trades do not say who initiated them: read them with columns={'side': ...}")
+    carried = {"bid_ticks", "ask_ticks"} <= set(trades.columns)
+    if quotes is None and not carried and set(rules) - set(WITHOUT_QUOTES):
+        raise InputError("quotes", "only the tick rule does without: give quotes, or rules=('tick',)")
     ordered = trades.sort("symbol", "date", "time", "sequence", maintain_order=True)
     matched = own_quotes(ordered) if quotes is None else match(ordered, quotes, lag, interpolate=interpolate)
-    if matched["bid_ticks"].null_count() == matched.height and any(rule != "tick" for rule in rules) and quotes is None:
-        raise InputError("quotes", "only the tick rule does without: give quotes, or rules=('tick',)")
     side = matched["side"].fill_null(0).to_numpy()
     known, places = side != 0, _places(matched)
     numbered = matched.with_columns(pl.int_range(pl.len()).alias(_ROW))
@@ -129,7 +130,7 @@ def compare_rules(
     for rule in rules:
         signed, _ = sign_matched(numbered, rule, midpoint_policy(rule, None))
         signs = np.zeros(len(side), np.int8)
-        signs[signed[_ROW].to_numpy()] = signed[_SIGN].to_numpy()
+        signs[signed[_ROW].to_numpy()] = signed["sign"].to_numpy()
         for place, here in places.items():
             counted = known & here
             if place == "all" or counted.any():
