@@ -115,7 +115,8 @@ def _first_fault(faults: list[Fault], given: pl.Series | None, height: int) -> p
 
     name = pl.Series([None], dtype=pl.String).new_from_index(0, height)
     if given is not None:
-        name = given.cast(pl.String)
+        text = given.cast(pl.String)
+        name = pl.select(pl.when(text != "").then(text)).to_series()  # in a CSV file no fault is an empty one
     for reason, bad in reversed(faults if given is None else []):
         if bad.any():
             name = pl.select(pl.when(bad).then(pl.lit(reason)).otherwise(name)).to_series()

@@ -206,6 +206,8 @@ def test_databento_mbp_1_holds_trades_and_quotes(tmp_path, decimals, iso):
     assert trades["time"].to_list() == [OPEN + 2, OPEN + 2, OPEN + 3, OPEN + 4]
     assert trades["ticks"].to_list() == [100_200, 100_200, 100_000, 100_150]
     assert trades["side"].to_list() == [1, 1, -1, None]
+    read.write_csv(tmp_path / "canonical.csv")
+    assert tape.read(tmp_path / "canonical.csv").equals(read), "sides, quotes and faults are read again"
     quotes = tape.read(path, "quotes", timezone=NEW_YORK)
     assert quotes["ask_ticks"].to_list() == [100_200] * 3 + [100_300] * 3 + [None]
     assert quotes["fault"][6] == "missing_bid" and quotes["bid_size"].to_list() == [3] * 7
