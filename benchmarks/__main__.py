@@ -30,6 +30,7 @@ MEASURED = (
     "simulation",
     "impact",
     "tape_bias",
+    "sign_rules",
     "reliability",
 )
 # What a user waits for, on all cores; the others are processor time, of one core: threads that wait are not work.

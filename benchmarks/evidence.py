@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 
-from benchmarks import harness, tape_bias
+from benchmarks import harness, sign_rules, tape_bias
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -47,6 +47,7 @@ def main(*, check: bool = False) -> int:
     texts = {
         README: replaced(README.read_text(encoding="utf-8"), made),
         PAGES / "evidence.md": f"{NOTICE}\n{made}\n",
+        PAGES / "sign_rules.md": f"{NOTICE}\n{sign_rules.page(harness.load('sign_rules'))}",
         PAGES / "tape_bias.md": f"{NOTICE}\n{tape_bias.page(harness.load('tape_bias'))}",
     }
     stale = [path for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text]

@@ -17,6 +17,8 @@ POLICIES = (
     ("lee-ready", "tick"),
     ("lee-ready", "exclude"),
     ("lee-ready", "keep"),
+    ("emo", "tick"),
+    ("clnv", "tick"),
     ("tick", "tick"),
 )
 

@@ -17,9 +17,11 @@ def clean(
     trades: Path,
     quotes: Path | None = None,
     *,
-    rule: Literal["lee-ready", "quote", "tick"] = "lee-ready",
+    rule: Literal["lee-ready", "quote", "tick", "emo", "clnv", "given"] = "lee-ready",
     midpoint: Literal["tick", "exclude", "keep"] | None = None,
     lag: str = "0s",
+    interpolate: str | None = None,
+    timezone: str | None = None,
     session: str = "09:30-16:00",
     quote_exchange: str | None = None,
     memory: float = 2.0,
@@ -30,10 +32,12 @@ def clean(
 
     Args:
         trades: File or folder of trades, CSV or Parquet; the vendor is recognised by the header.
-        quotes: The same for quotes; rule "tick" does without.
+        quotes: The same for quotes; rules "tick" and "given", and trades that carry their quote, do without.
         rule: How trades are signed.
         midpoint: What becomes of a trade at the midpoint.
         lag: A quote prevails if it is older than the trade by more than this.
+        interpolate: Spread times of this resolution within it, such as 1s or 1ms.
+        timezone: The exchange's zone, where times are universal, such as America/New_York.
         session: Hours of the trading day; auto takes the six and a half hours with the most trades.
         quote_exchange: Use quotes of this exchange only.
         memory: Gigabytes to use, about; Parquet files of more are signed part by part, by symbol.
@@ -45,7 +49,14 @@ def clean(
         return plan("clean", common, {"files to read": len(inputs), "bytes to read": size})
     if not memory > 0:
         raise ValueError(f"memory must be positive, got {memory}")
-    options: dict[str, Any] = {"rule": rule, "midpoint": midpoint, "lag": lag, "quote_exchange": quote_exchange}
+    options: dict[str, Any] = {
+        "rule": rule,
+        "midpoint": midpoint,
+        "lag": lag,
+        "interpolate": interpolate,
+        "timezone": timezone,
+        "quote_exchange": quote_exchange,
+    }
     hours = hours_of(session)
     with open_run("clean", common, {**options, "session": session}, inputs) as run:
         from jaxexec import tape

@@ -3,8 +3,9 @@
     tape = sign("trades.parquet", "quotes.parquet", rule="lee-ready", midpoint="keep")
     print(tape.summary())
 
-`read`, `clean` and `match` are its steps; `synthetic` makes tapes whose truth is known. polars and pyarrow
-are loaded when first used.
+`read`, `clean` and `match` are its steps; `compare_rules` says how often each sign rule is right where the true
+side is known; `bulk_volume` shares out the volume of bars; `synthetic` makes tapes whose truth is known. polars and
+pyarrow are loaded when first used.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxexec.tape import synthetic
+    from jaxexec.tape.accuracy import AccuracyReport, RuleAccuracy, compare_rules
+    from jaxexec.tape.bulk_volume import bulk_volume
     from jaxexec.tape.cleaning import Cleaned, clean
     from jaxexec.tape.errors import InputError, TapeWarning
     from jaxexec.tape.ledger import Dropped, Ledger
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from jaxexec.tape.stream import TapeStream, stream
 
 _HOMES = {
+    "accuracy": ("AccuracyReport", "RuleAccuracy", "compare_rules"),
+    "bulk_volume": ("bulk_volume",),
     "cleaning": ("Cleaned", "clean"),
     "errors": ("InputError", "TapeWarning"),
     "ledger": ("Dropped", "Ledger"),
@@ -39,16 +44,20 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "TICKS_PER_UNIT",
+    "AccuracyReport",
     "Cleaned",
     "ColumnMapping",
     "Dropped",
     "InputError",
     "Ledger",
+    "RuleAccuracy",
     "Segments",
     "SignedTape",
     "TapeStream",
     "TapeWarning",
+    "bulk_volume",
     "clean",
+    "compare_rules",
     "detected_mapping",
     "match",
     "read",

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jaxexec.tape.clock import DAY, SECOND, local_dates_and_times
 from jaxexec.tape.errors import FilePath, InputError
-from jaxexec.tape.schema import CANONICAL, TICKS_PER_UNIT, Kind
+from jaxexec.tape.schema import CANONICAL, CARRIED, TICKS_PER_UNIT, Kind
 
 if TYPE_CHECKING:
     import polars as pl
 
 _EXACT = float(2**53)
-_PRICES = {"trades": ("price",), "quotes": ("bid", "ask")}
-_SIZES = {"trades": ("size",), "quotes": ("bid_size", "ask_size")}
+_BUYS, _SELLS, _UNKNOWN = ["b", "buy", "1", "+1", "1.0"], ["s", "sell", "-1", "-1.0"], ["n", "none", "0", "0.0", ""]
 
 Fault = tuple[str, "pl.Series"]
 
 
 @dataclass(frozen=True)
 class Conventions:
-    """How the numbers of a source are to be understood; the meanings are those of `read`."""
+    """How the numbers of a source are to be understood; the meanings are those of `read`.
+
+    `price_scale` is the number of units in one unit of currency of prices that are integers; None for prices in
+    currency.
+    """
 
     timezone: str | None = None
     naive_timezone: str | None = None
     off_tick: str = "refuse"
     round_lot: int = 1
+    date: datetime.date | None = None
+    price_scale: int | None = None
 
 
 def canonical_frame(
@@ -54,24 +60,29 @@ def canonical_frame(
     height = columns["symbol"].len()
     try:
         out, faults = _when(columns, conventions, path)
-        prices, sizes = (("price",), ("size",)) if kind == "trades" else (("bid", "ask"), ("bid_size", "ask_size"))
-        for name in prices:
-            out[name] = _numbers(columns[name], name, path)
-            ticks, bad = _ticks(out[name], name, conventions.off_tick == "refuse", path)
-            out["ticks" if kind == "trades" else f"{name}_ticks"] = ticks
-            faults += bad
+        sizes = ("size",) if kind == "trades" else ("bid_size", "ask_size")
+        for name in ("price",) if kind == "trades" else ("bid", "ask"):
+            faults += _price(columns, name, out, conventions, path)
+        if kind == "trades" and {"bid", "ask"} <= columns.keys():
+            for name in ("bid", "ask"):  # what is wrong with a quote makes no trade useless
+                _price(columns, name, out, conventions, path)
         for name in sizes:
             out[name], bad = _sizes(columns.get(name), name, height, path)
             faults += bad
         out |= _labels(columns, height, first_row, path)
+        if kind == "trades" and "side" in columns:
+            out["side"] = _sides(columns["side"], path)
     except pl.exceptions.PolarsError as error:
         raise InputError("columns", f"a column has a type that cannot be used: {error}", path=path) from error
     if kind == "trades":
         faults.append(("missing_correction", out["correction"].is_null()))
+        if "is_trade" in columns:
+            faults.insert(0, ("not_a_trade", ~columns["is_trade"].fill_null(False)))
     elif "fault" not in columns:  # a canonical frame that is read again is in shares already
         out |= {name: out[name] * conventions.round_lot for name in sizes}
     out["fault"] = _first_fault(faults, columns.get("fault"), height)
-    return pl.DataFrame({name: out[name] for name in CANONICAL[kind]})
+    carried = [name for name in CARRIED if name in out and name not in CANONICAL[kind]]
+    return pl.DataFrame({name: out[name] for name in (*CANONICAL[kind], *carried)})
 
 
 def _when(
@@ -80,6 +91,8 @@ def _when(
     import polars as pl
 
     stamped = pl.DataFrame([columns[key].alias(key) for key in ("date", "time") if key in columns])
+    if "date" not in columns and conventions.date is not None:
+        stamped = stamped.with_columns(date=pl.lit(conventions.date))
     dates, times = local_dates_and_times(stamped, conventions.timezone, conventions.naive_timezone, path)
     if "nanoseconds" in columns:  # WRDS: what time_m leaves below a microsecond
         times = times // 1_000 * 1_000 + columns["nanoseconds"].cast(pl.Int64).fill_null(0)
@@ -102,11 +115,64 @@ def _first_fault(faults: list[Fault], given: pl.Series | None, height: int) -> p
 
     name = pl.Series([None], dtype=pl.String).new_from_index(0, height)
     if given is not None:
-        name = given.cast(pl.String)
+        text = given.cast(pl.String)
+        name = pl.select(pl.when(text != "").then(text)).to_series()  # in a CSV file no fault is an empty one
     for reason, bad in reversed(faults if given is None else []):
         if bad.any():
             name = pl.select(pl.when(bad).then(pl.lit(reason)).otherwise(name)).to_series()
     return name
+
+
+def _price(
+    columns: Mapping[str, pl.Series], name: str, out: dict[str, Any], conventions: Conventions, path: FilePath
+) -> list[Fault]:
+    """Put the price and its ticks among the columns of `out`; what is wrong with it."""
+    refuse, column = conventions.off_tick == "refuse", columns[name]
+    if conventions.price_scale is not None and column.dtype.is_integer():
+        price, ticks, faults = _scaled_ticks(column, name, conventions.price_scale, refuse, path)
+    else:
+        price = _numbers(column, name, path)
+        ticks, faults = _ticks(price, name, refuse, path)
+    out[name], out["ticks" if name == "price" else f"{name}_ticks"] = price, ticks
+    return faults
+
+
+def _scaled_ticks(
+    units: pl.Series, field: str, scale: int, refuse: bool, path: FilePath
+) -> tuple[pl.Series, pl.Series, list[Fault]]:
+    """Prices in currency and integer ticks of integers that count 1/scale of a unit; no float is in between."""
+    import polars as pl
+
+    units = units.cast(pl.Int64)
+    step = scale // TICKS_PER_UNIT  # the scales that occur, 1e4 and 1e9, are multiples
+    ticks, off = units // step, (units % step != 0).fill_null(False)
+    small = (ticks.abs() < _EXACT).fill_null(True)
+    if refuse and off.any():
+        row = int(off.arg_true()[0])
+        reason = (
+            f"price {units[row]}/{scale} is no multiple of 1e-4, so integer ticks would lose digits; "
+            "off_tick='drop' leaves such rows out and counts them"
+        )
+        raise InputError(field, reason, index=row, path=path)
+    exact = pl.select(pl.when(~off & small).then(ticks)).to_series()
+    faults = [(f"missing_{field}", units.is_null()), (f"{field}_out_of_range", ~small), (f"{field}_off_tick", off)]
+    return units / scale, exact, faults
+
+
+def _sides(side: pl.Series, path: FilePath) -> pl.Series:
+    """+1 where the buyer initiated the trade, −1 where the seller did, null where the source does not know."""
+    import polars as pl
+
+    text = side.cast(pl.String).str.strip_chars().str.to_lowercase().fill_null("")
+    known = pl.when(text.is_in(_BUYS)).then(1).when(text.is_in(_SELLS)).then(-1)
+    bad = ~text.is_in([*_BUYS, *_SELLS, *_UNKNOWN, "nan"])
+    if bad.any():
+        row = int(bad.arg_true()[0])
+        reason = (
+            f"{side[row]!r} is no side: write B, BUY or 1, S, SELL or -1, and N, 0 or nothing where it is not known"
+        )
+        raise InputError("side", reason, index=row, path=path)
+    return pl.select(known.cast(pl.Int8)).to_series()
 
 
 def _ticks(price: pl.Series, field: str, refuse: bool, path: FilePath) -> tuple[pl.Series, list[Fault]]:

@@ -120,7 +120,9 @@ def _points_in_time(frame: pl.DataFrame, path: FilePath) -> pl.Series | None:
         parsed = text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="ns", strict=False)
         _require_parsed(time, parsed, "time", path)
         return parsed.dt.replace_time_zone(zone)
-    raise InputError("date", "times of day need a date column: say which with columns={'date': ...}", path=path)
+    raise InputError(
+        "date", "times of day need a date column: say which with columns={'date': ...}, or date=", path=path
+    )
 
 
 def _localise(stamps: pl.Series, timezone: str | None, naive_timezone: str | None, path: FilePath) -> pl.Series:

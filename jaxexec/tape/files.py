@@ -6,11 +6,12 @@ Such files are opened with pyarrow only, because hostile Parquet makes other rea
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxexec.tape.errors import InputError
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _PARQUET = (".parquet", ".pq")
 SUFFIXES = (*_PARQUET, ".csv", ".csv.gz", ".txt", ".txt.gz")
+_TAQ_NAME = re.compile(r"[A-Z]+_US_ALL_[A-Z_]*\d{8}(\.gz)?")
+"""As NYSE names its files, "EQY_US_ALL_TRADE_20240701", often without a suffix."""
 MAX_BYTES = 32 * 2**30
 """Default budget of uncompressed bytes a file."""
 _MAX_ROWS = 2**40
@@ -40,7 +43,8 @@ def tape_files(source: str | os.PathLike[str]) -> list[Path]:
     seen: set[tuple[int, int]] = set()
     files = []
     for file in sorted(path.iterdir()):
-        if file.name.startswith((".", "_")) or not file.name.lower().endswith(SUFFIXES):
+        known = file.name.lower().endswith(SUFFIXES) or _TAQ_NAME.fullmatch(file.name)
+        if file.name.startswith((".", "_")) or not known:
             continue
         identity = _status(file)
         if (identity.st_dev, identity.st_ino) not in seen:
@@ -107,13 +111,37 @@ def read_table(
         InputError: no regular file, empty, damaged, not of the format that its name says, over the budget, or
             changed while it was read.
     """
-    before = _require_regular(path)
-    with _typed_errors(path):
+    with _unchanged(path):
         if is_parquet(path):
             table, header = _read_parquet(path, choose, max_bytes, groups)
         else:
             table, header = _read_csv(path, choose, max_bytes)
         table.validate(full=True)
+    return table, header
+
+
+def read_headless(path: Path, columns: int, max_bytes: int = MAX_BYTES) -> pa.Table:
+    """Read the first columns of a CSV file that has no header, as text.
+
+    Raises:
+        InputError: as `read_table`; fewer columns.
+    """
+    with _unchanged(path):
+        fields = len(_csv_header(path)[1])
+        if fields < columns:
+            raise InputError("source", f"has {fields} columns, not {columns} or more", path=path)
+        names = [f"f{i}" for i in range(fields)]
+        table = _csv_table(path, ",", names[:columns], max_bytes, names)
+        table.validate(full=True)
+    return table
+
+
+@contextmanager
+def _unchanged(path: Path) -> Iterator[None]:
+    """Refuse what is no regular file, what is empty, and what changes in the meantime; damage is a typed error."""
+    before = _require_regular(path)
+    with _typed_errors(path):
+        yield
     after = _status(path)
     if (before.st_ino, before.st_size, before.st_mtime_ns) != (
         after.st_ino,
@@ -121,7 +149,6 @@ def read_table(
         after.st_mtime_ns,
     ):
         raise InputError("source", "the file changed while it was read; read it again", path=path)
-    return table, header
 
 
 def read_header(path: Path) -> list[str]:
@@ -197,23 +224,38 @@ def _read_parquet(
 def _read_csv(
     path: Path, choose: Callable[[Sequence[str]], Sequence[str]], max_bytes: int
 ) -> tuple[pa.Table, dict[str, str]]:
+    delimiter, names = _csv_header(path)
+    return _csv_table(path, delimiter, choose(names), max_bytes), dict.fromkeys(names, "text")
+
+
+def _csv_table(
+    path: Path, delimiter: str, wanted: Sequence[str], max_bytes: int, names: Sequence[str] | None = None
+) -> pa.Table:
+    """The wanted columns as text; `names` are those of a file that has no header.
+
+    All text: a type guessed from the first block would turn "00" into 0 and refuse a later "NaN".
+    """
     import pyarrow as pa
     import pyarrow.csv as csv
 
-    delimiter, names = _csv_header(path)
-    wanted = list(choose(names))
-    # All text: a type guessed from the first block would turn "00" into 0 and refuse a later "NaN".
+    wanted = list(wanted)
     convert = csv.ConvertOptions(include_columns=wanted, column_types={name: pa.string() for name in wanted})
     batches, unpacked = [], 0
-    options = csv.ReadOptions(use_threads=False)  # so that the error of a malformed line says which it is
-    parse = csv.ParseOptions(delimiter=delimiter)
+    # One thread, so that the error of a malformed line says which it is.
+    options = csv.ReadOptions(use_threads=False, column_names=None if names is None else list(names))
+    parse = csv.ParseOptions(delimiter=delimiter, invalid_row_handler=_trailer)
     reader = csv.open_csv(path, read_options=options, parse_options=parse, convert_options=convert)
     for batch in reader:
         unpacked += batch.nbytes
         if unpacked > max_bytes:
             raise InputError("source", f"unpacks to more than max_bytes={max_bytes:,}", path=path)
         batches.append(batch)
-    return pa.Table.from_batches(batches, reader.schema), dict.fromkeys(names, "text")
+    return pa.Table.from_batches(batches, reader.schema)
+
+
+def _trailer(row: Any) -> str:
+    """What to do with a line of another length: the trailer of raw TAQ, "END|date|count", is none of the records."""
+    return "skip" if row.text is not None and row.text.startswith("END|") else "error"
 
 
 def _csv_header(path: Path) -> tuple[str, list[str]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from jaxexec.tape.clock import DAY, nanoseconds
+from jaxexec.tape.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -15,25 +16,42 @@ if TYPE_CHECKING:
 _GROUPS_A_BLOCK = (2**63 - 1) // (4 * DAY)
 
 
-def match(trades: pl.DataFrame, quotes: pl.DataFrame, lag: str | int | datetime.timedelta = "0s") -> pl.DataFrame:
+Duration = str | int | datetime.timedelta
+
+
+def match(
+    trades: pl.DataFrame,
+    quotes: pl.DataFrame,
+    lag: Duration = "0s",
+    *,
+    interpolate: Duration | None = None,
+) -> pl.DataFrame:
     """Join to each trade the last quote of its symbol and date with quote time < trade time − lag, strictly.
 
     Strictly, because a quote that carries the trade's own time stamp is often the trade's consequence. Quotes
     with equal times are ordered by sequence number, then by their place. No quote is carried over from
     another date.
 
+    Where time stamps have a resolution of only a second or a millisecond, `interpolate` says which. Of the I
+    trades of one symbol in one unit of time, in the order of their sequence numbers, the i-th is taken to stand
+    (2i − 1)/(2I) of the way through it; quotes alike (Holden and Jacobsen 2014, Liquidity measurement problems
+    in fast, competitive markets, Journal of Finance 69). These times are compared as fractions, exactly; the
+    times that come out are those of the tape.
+
     Args:
         trades: canonical trades; sorted or not.
         quotes: canonical quotes; sorted or not.
         lag: duration >= 0, such as "0s" or "5s" (Lee and Ready 1991, Journal of Finance 46, used five
             seconds).
+        interpolate: the unit in which times are counted, such as "1s" or "1ms", of which the lag must then be a
+            whole multiple; None takes times as they stand.
 
     Returns:
         The trades, in their order, with `bid_ticks`, `ask_ticks` and `quote_time` (Int64): null where no
         quote precedes the trade.
 
     Raises:
-        InputError: `lag` is no duration.
+        InputError: `lag` or `interpolate` is no duration; a time or the lag is no multiple of the unit.
     """
     import polars as pl
 
@@ -44,16 +62,77 @@ def match(trades: pl.DataFrame, quotes: pl.DataFrame, lag: str | int | datetime.
     if not _in_order(book):
         book = book.sort("group", "time", "sequence", maintain_order=True)
     group = trades.select("symbol", "date").join(groups, on=["symbol", "date"], how="left", maintain_order="left")
-    place = _last_before(
-        book["group"].cast(pl.Int64).to_numpy(),
-        book["time"].to_numpy(),
-        group["group"].cast(pl.Int64).fill_null(-1).to_numpy(),
-        trades["time"].fill_null(-DAY).to_numpy() - ahead,
+    keys = _Keys(book["group"].cast(pl.Int64).to_numpy(), book["time"].to_numpy())
+    wanted = _Keys(
+        group["group"].cast(pl.Int64).fill_null(-1).to_numpy(), trades["time"].fill_null(-DAY).to_numpy() - ahead
     )
+    if interpolate is None:
+        place = _last_before(*keys, *wanted)
+    else:
+        unit = _unit(interpolate, ahead, trades, book)
+        order = trades["sequence"].fill_null(0).to_numpy() if "sequence" in trades.columns else None
+        place = _last_before_interpolated(keys, wanted, unit, order)
     at = pl.Series(place, dtype=pl.Int64)
     at = at.set(at < 0, None)
     found = book.select("bid_ticks", "ask_ticks", quote_time="time")
+    trades = trades.drop(*found.columns, strict=False)
     return trades.hstack([found[name].gather(at).alias(name) for name in found.columns])
+
+
+class _Keys(NamedTuple):
+    """Symbol and date as a number, and nanoseconds since midnight."""
+
+    group: np.ndarray
+    time: np.ndarray
+
+
+def _unit(interpolate: Duration, ahead: int, trades: pl.DataFrame, book: pl.DataFrame) -> int:
+    """The unit of time in nanoseconds, of which all times must be whole multiples."""
+    unit = nanoseconds(interpolate, "interpolate")
+    if unit == 0:
+        raise InputError("interpolate", "the unit of time must be positive")
+    if ahead % unit:
+        raise InputError("lag", f"must be a whole multiple of the unit {interpolate!r} in which times are counted")
+    for table, frame in (("trades", trades), ("quotes", book)):
+        finer = (frame["time"] % unit != 0).fill_null(False)
+        if finer.any():
+            row = int(finer.arg_true()[0])
+            reason = (
+                f"{table} have times finer than {interpolate!r}, such as {frame['time'][row]} ns: do not interpolate"
+            )
+            raise InputError("interpolate", reason, index=row if table == "trades" else None)
+    return unit
+
+
+def _last_before_interpolated(book: _Keys, wanted: _Keys, unit: int, order: np.ndarray | None) -> np.ndarray:
+    """As `_last_before`, with the times of each unit spread evenly within it.
+
+    Of the J quotes of a unit those before the i-th of I trades are the j with (2j − 1)/(2J) < (2i − 1)/(2I); there
+    are ⌈((2i − 1) J + I)/(2I)⌉ − 1 of them.
+    """
+    i, trades = _places_in_unit(wanted, order)
+    first = np.searchsorted(book.group, wanted.group, side="left")
+    before, through = (_last_before(*book, wanted.group, wanted.time + later) for later in (0, unit))
+    before, through = (np.where(at < 0, first - 1, at) for at in (before, through))
+    quotes = through - before
+    place = before + -(-((2 * i - 1) * quotes + trades) // (2 * trades)) - 1
+    return np.where(place >= first, place, -1)
+
+
+def _places_in_unit(keys: _Keys, order: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The place i = 1..I of each row among the I rows of its key, and I."""
+    rows = np.arange(len(keys.time))
+    sequence = rows if order is None else order
+    ranked = np.lexsort((rows, sequence, keys.time, keys.group))
+    group, time = keys.group[ranked], keys.time[ranked]
+    new = np.ones(len(rows), bool)
+    new[1:] = (np.diff(group) != 0) | (np.diff(time) != 0)
+    starts = np.flatnonzero(new)
+    count = np.diff(starts, append=len(rows))
+    place, total = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    place[ranked] = rows - np.repeat(starts, count) + 1
+    total[ranked] = np.repeat(count, count)
+    return place, total
 
 
 def _in_order(book: pl.DataFrame) -> bool:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jaxexec.tape.canonical import Conventions, canonical_frame
 from jaxexec.tape.errors import FilePath, InputError
 from jaxexec.tape.files import MAX_BYTES, read_header, read_table, tape_files
-from jaxexec.tape.schema import ColumnMapping, Kind, resolve_mapping
+from jaxexec.tape.lobster import lobster_files, lobster_mapping, lobster_name, read_lobster
+from jaxexec.tape.schema import REQUIRED, ColumnMapping, Kind, resolve_mapping
+from jaxexec.tape.vendors import date_in_name, plain_parts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +34,7 @@ def read(
     unsorted: Literal["refuse", "sort"] = "refuse",
     off_tick: Literal["refuse", "drop"] = "refuse",
     round_lot: int = 1,
+    date: datetime.date | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> pl.DataFrame:
     """Read trades or quotes into canonical columns. Every row that is read comes out; `clean` drops and
@@ -40,6 +46,15 @@ def read(
     `correction` (text), `fault` (why the row cannot be used, null where it can). Canonical quotes: `symbol`,
     `date`, `time`, `sequence`, `exchange`, `bid`, `ask`, `bid_ticks`, `ask_ticks`, `bid_size`, `ask_size`,
     `fault`.
+
+    Trades have, beside these, where their source has them: `side` (Int8; +1 where the buyer initiated the trade,
+    −1 where the seller did, null where the source does not know) and the quote that prevailed at the trade,
+    `bid`, `ask`, `bid_ticks`, `ask_ticks`. Of a source that mixes trades with other events (LOBSTER, Databento
+    mbp-1) the others come out too, with the fault `not_a_trade`.
+
+    A format is recognised by the header (`detected_mapping` says which). LOBSTER files, which have
+    none, are known by their names, `AAPL_2012-06-21_34200000_57600000_message_5.csv`, unless `columns` is given;
+    quotes are read from the message file's twin `…_orderbook_…` in the same folder.
 
     Times are kept as they stand, the float dust of some vendors (10:01:21.479000092) included.
 
@@ -55,6 +70,8 @@ def read(
             reason.
         round_lot: factor from quoted sizes to shares; 100 for older TAQ quotes, whose sizes are in round
             lots.
+        date: the day, where times of day have no date column. Raw TAQ files have it in their names,
+            "EQY_US_ALL_TRADE_20240701"; this one wins.
         max_bytes: refuse files that unpack to more bytes.
 
     Raises:
@@ -65,14 +82,16 @@ def read(
 
     require_choice("unsorted", unsorted, ("refuse", "sort"))
     require_choice("off_tick", off_tick, ("refuse", "drop"))
-    conventions = Conventions(timezone, naive_timezone, off_tick, round_lot)
+    conventions = Conventions(timezone, naive_timezone, off_tick, round_lot, date)
     frames: list[pl.DataFrame] = []
     rows = 0
     for raw, mapping, path in _raw_frames(source, kind, columns, max_bytes):
         parts = {key: raw[name] for key, name in mapping.columns.items()}
         if "fault" in parts:  # our own columns, perhaps from a CSV file where everything is text
             parts["time"] = parts["time"].cast(pl.Int64)
-        frame = canonical_frame(parts, kind, conventions, rows, path)
+        parts, scale = plain_parts(parts, mapping.format, kind, path)
+        settled = replace(conventions, date=_day(date, mapping, path), price_scale=scale)
+        frame = canonical_frame(parts, kind, settled, rows, path)
         if unsorted == "refuse":
             _require_sorted(frame, path)
         rows += frame.height
@@ -94,7 +113,9 @@ def detected_mapping(source: Source, kind: Kind = "trades", columns: Mapping[str
     path = path_of(source)
     if path is None:
         return resolve_mapping(as_polars(source).columns, kind, columns)
-    file = tape_files(path)[0]
+    file = _files(path, kind, columns)[0]
+    if not columns and lobster_name(file):
+        return lobster_mapping(kind)
     return resolve_mapping(read_header(file), kind, columns, file)
 
 
@@ -109,7 +130,12 @@ def _raw_frames(source: Source, kind: Kind, columns: Mapping[str, str] | None, m
         return
     mappings: list[ColumnMapping] = []
     first: dict[str, str] = {}
-    for path in tape_files(folder):
+    for path in _files(folder, kind, columns):
+        if not columns and lobster_name(path):
+            first = first or dict.fromkeys(lobster_mapping(kind).columns.values(), "text")
+            require_same_header(first, dict.fromkeys(lobster_mapping(kind).columns.values(), "text"), path)
+            yield read_lobster(path, kind, max_bytes), lobster_mapping(kind), path
+            continue
 
         def choose(header, path=path):
             mappings.append(resolve_mapping(header, kind, columns, path))
@@ -121,6 +147,24 @@ def _raw_frames(source: Source, kind: Kind, columns: Mapping[str, str] | None, m
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
         yield frame, mappings[-1], path
+
+
+def _day(date: datetime.date | None, mapping: ColumnMapping, path: FilePath) -> datetime.date | None:
+    """The day of times of day that have no date column: as given, or of raw TAQ from the name of the file."""
+    if date is not None or not mapping.format.startswith("taq-") or "date" in mapping.columns:
+        return date
+    day = date_in_name(path)
+    if day is None:
+        raise InputError("date", "raw TAQ has no date column, and the name says none: give date=", path=path)
+    return day
+
+
+def _files(source: str | os.PathLike[str], kind: Kind, columns: Mapping[str, str] | None) -> list[Path]:
+    """The files that hold `kind`; with a mapping of columns, all as they are named."""
+    if kind not in REQUIRED:
+        raise InputError("kind", f"{kind!r} is not 'trades' or 'quotes'", path=source)
+    files = tape_files(source)
+    return files if columns else lobster_files(files, kind)
 
 
 def require_same_header(first: Mapping[str, str], header: Mapping[str, str], path: os.PathLike[str]) -> None:

@@ -19,7 +19,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 }
 _SHARED_OPTIONAL = ("date", "suffix", "nanoseconds", "sequence", "exchange")
 OPTIONAL: dict[str, tuple[str, ...]] = {
-    "trades": (*_SHARED_OPTIONAL, "condition", "correction"),
+    "trades": (*_SHARED_OPTIONAL, "condition", "correction", "side", "bid", "ask"),
     "quotes": (*_SHARED_OPTIONAL, "bid_size", "ask_size"),
 }
 CANONICAL: dict[str, tuple[str, ...]] = {
@@ -32,6 +32,9 @@ CANONICAL: dict[str, tuple[str, ...]] = {
         "ask_size", "fault",
     ),
 }  # fmt: skip
+CARRIED = ("side", "bid", "ask", "bid_ticks", "ask_ticks")
+"""Columns that canonical trades have beside these where their source has them: who initiated the trade, and the
+quote that prevailed at it."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,19 @@ def _highfrequency(**columns: str) -> dict[str, str]:
     return {"symbol": "symbol", "time": "dt", "exchange": "ex"} | columns
 
 
+def _taq(**columns: str) -> dict[str, str]:
+    return {"symbol": "symbol", "time": "time", "sequence": "sequence_number"} | columns
+
+
+def _databento(kind: str, time: str) -> dict[str, str]:
+    # Without the venue's sequence number, which fills of one packet share: equal fills would pass for duplicates.
+    shared = {"symbol": "symbol", "time": time, "exchange": "publisher_id", "action": "action"}
+    shared |= {"bid": "bid_px_00", "ask": "ask_px_00"}
+    if kind == "trades":
+        return shared | {"price": "price", "size": "size", "side": "side"}
+    return shared | {"bid_size": "bid_sz_00", "ask_size": "ask_sz_00"}
+
+
 def _canonical(kind: str) -> dict[str, str]:
     return {name: name for name in (*REQUIRED[kind], *OPTIONAL[kind], "fault")}
 
@@ -75,7 +91,18 @@ _FORMATS: dict[str, dict[str, dict[str, str]]] = {
             condition="tr_scond",
             correction="tr_corr",
         ),
-        "highfrequency-trades": _highfrequency(price="price", size="size", condition="cond", correction="corr"),
+        "highfrequency-trades": _highfrequency(
+            price="price", size="size", condition="cond", correction="corr", bid="bid", ask="ofr"
+        ),
+        "taq-trades": _taq(
+            exchange="exchange",
+            price="trade_price",
+            size="trade_volume",
+            condition="sale_condition",
+            correction="trade_correction_indicator",
+        ),
+        "databento": _databento("trades", "ts_event"),
+        "databento-received": _databento("trades", "ts_recv"),
     },
     "quotes": {
         "jaxexec": _canonical("quotes"),
@@ -90,8 +117,18 @@ _FORMATS: dict[str, dict[str, dict[str, str]]] = {
             sequence="qu_seqnum",
         ),
         "highfrequency-quotes": _highfrequency(bid="bid", ask="ofr", bid_size="bidsiz", ask_size="ofrsiz"),
+        "taq-quotes": _taq(
+            exchange="exchange", bid="bid_price", ask="offer_price", bid_size="bid_size", ask_size="offer_size"
+        ),
+        "taq-nbbo": _taq(
+            bid="best_bid_price", ask="best_offer_price", bid_size="best_bid_size", ask_size="best_offer_size"
+        ),
+        "databento": _databento("quotes", "ts_event"),
+        "databento-received": _databento("quotes", "ts_recv"),
     },
 }
+_CONTAINS = {"taq-quotes": "taq-nbbo"}
+"""An NBBO file has all columns of a quote file: those of the quote that changed the best bid and offer."""
 
 
 def resolve_mapping(
@@ -102,9 +139,10 @@ def resolve_mapping(
 ) -> ColumnMapping:
     """Match a header with the formats that are known; what the user says wins.
 
-    Case and surrounding blanks of the header do not matter. The formats are WRDS `ctm`, `cqm` and
-    `complete_nbbo`, trades and quotes of R's highfrequency (`DT SYMBOL PRICE SIZE`, `DT SYMBOL BID OFR`), and
-    the canonical names.
+    Case and surrounding blanks of the header do not matter, and a blank within a name is an underscore. The
+    formats are WRDS `ctm`, `cqm` and `complete_nbbo`, raw NYSE Daily TAQ trades, quotes and NBBO, Databento
+    trades, tbbo and mbp-1, trades and quotes of R's highfrequency (`DT SYMBOL PRICE SIZE`, `DT SYMBOL BID OFR`),
+    and the canonical names. (LOBSTER files, which have no header, are known by their names.)
 
     Args:
         header: column names as they stand in the file.
@@ -120,6 +158,9 @@ def resolve_mapping(
     by_key = _unique_names(header, path)
     chosen = {key: _source_name(key, name, kind, by_key, path) for key, name in (columns or {}).items()}
     best = max(_FORMATS[kind], key=lambda name: _score(_FORMATS[kind][name], chosen, by_key, kind))
+    wider = _CONTAINS.get(best, best)
+    if wider in _FORMATS[kind] and all(_FORMATS[kind][wider][key] in by_key for key in REQUIRED[kind]):
+        best = wider
     found = {key: by_key[name] for key, name in _FORMATS[kind][best].items() if name in by_key}
     if "suffix" not in chosen and "symbol" in chosen:
         found.pop("suffix", None)  # a suffix belongs to the format's own root symbol
@@ -146,9 +187,9 @@ def _score(format_columns: Mapping[str, str], chosen: Mapping[str, str], by_key:
 def _unique_names(header: Sequence[str], path: FilePath) -> dict[str, str]:
     by_key: dict[str, str] = {}
     for name in header:
-        key = name.strip().lower()
+        key = _key(name)
         if key in by_key:
-            raise InputError(name, "the header names this column twice (case and blanks aside)", path=path)
+            raise InputError(name, "the header names this column twice (case, blanks and underscores aside)", path=path)
         by_key[key] = name
     return by_key
 
@@ -157,10 +198,14 @@ def _source_name(key: str, name: str, kind: str, by_key: Mapping[str, str], path
     known = (*REQUIRED[kind], *OPTIONAL[kind])
     if key not in known:
         raise InputError(key, f"is no canonical column of {kind}; these are: {', '.join(known)}")
-    if name.strip().lower() not in by_key:
+    if _key(name) not in by_key:
         raise InputError(
             name,
             f"columns maps {key!r} to it, but the file has only: {', '.join(by_key.values()) or 'none'}",
             path=path,
         )
-    return by_key[name.strip().lower()]
+    return by_key[_key(name)]
+
+
+def _key(name: str) -> str:
+    return "_".join(name.lower().split())

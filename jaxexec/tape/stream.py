@@ -104,7 +104,7 @@ def stream(
 
     Args:
         trades: Parquet file, or folder of them.
-        quotes: the same for quotes; rule "tick" does without.
+        quotes: the same for quotes; None where `sign` does without.
         memory: bytes that a part may take, about.
         options: those of `sign`. `session="auto"` is refused, for no part knows the hours of the others.
 
@@ -115,8 +115,6 @@ def stream(
         raise InputError("memory", f"{memory!r} is no positive number of bytes")
     if options.get("session") == "auto":
         raise InputError("session", "'auto' needs the whole tape; say (start, end), or None for the whole day")
-    if quotes is None and options.get("rule") != "tick":
-        raise InputError("quotes", f"rule {options.get('rule', 'lee-ready')!r} needs quotes; rule='tick' does without")
     sources: dict[Kind, Any] = {"trades": trades, "quotes": quotes}
     extents: dict[Kind, Extent | None] = {}
     for kind, source in sources.items():

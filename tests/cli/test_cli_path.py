@@ -71,6 +71,18 @@ def test_a_day_in_parts_is_the_day(cli, tmp_path):
     np.testing.assert_allclose(frames[0]["estimate"], frames[1]["estimate"], rtol=1e-12)
 
 
+def test_clean_takes_vendors_files_and_every_rule(day, cli, tmp_path):
+    messages = "34200.5,4,1,18,5853300,1\n34201,4,2,7,5853400,-1\n34202,1,3,7,5853300,1\n"
+    (tmp_path / "AAPL_2012-06-21_34200000_57600000_message_1.csv").write_text(messages)
+    (source,) = tmp_path.glob("AAPL*")
+    assert cli("clean", source, "--rule", "given", "--out", "given", "--quiet").code == 0
+    signed = pl.read_parquet(tmp_path / "given" / "signed-2012-06-21.parquet")
+    assert signed["sign"].to_list() == [-1, 1] and set(signed["symbol"]) == {"AAPL"}
+    assert cli("clean", day["trades"], day["quotes"], "--rule", "clnv", "--out", "clnv", "--quiet").code == 0
+    said = cli("clean", day["trades"], day["quotes"], "--interpolate", "1s", "--out", "spread")
+    assert said.code == 2 and "times finer than '1s'" in said.err
+
+
 def test_the_demonstration(cli, tmp_path):
     said = cli("demo", "--stocks", "4", "--orders", "10", "--out", "demo")
     assert said.code == 0, said.err

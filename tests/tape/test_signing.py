@@ -128,6 +128,45 @@ def test_signed_tape_can_be_rebuilt_from_its_frames(make_trades, make_quotes):
         tape.SignedTape.from_frames(signed.trades.with_columns(sign=pl.lit(2)))
 
 
+def test_emo_and_clnv_at_every_tenth_of_the_spread(make_trades, make_quotes):
+    """Trades at −1, 0, …, 11 tenths of a spread of ten cents, each after a trade at 10.30 (the tick test says −1) or
+    at 9.80 (it says +1)."""
+    quotes = make_quotes([(0, 10.00, 10.10)])
+    at_tenths = [round(10 + tenth / 100, 2) for tenth in range(-1, 12)]
+
+    def each(rule, last):
+        prices = [10.05, *(price for at in at_tenths for price in (last, at))]
+        signed = tape.sign(make_trades([(1 + k, price) for k, price in enumerate(prices)]), quotes, rule=rule)
+        return signs(signed)[-2 * len(at_tenths) :][1::2]
+
+    assert each("emo", 10.30) == [-1, -1, *[-1] * 9, 1, -1]
+    assert each("emo", 9.80) == [1, -1, *[1] * 9, 1, 1]
+    assert each("clnv", 10.30) == [-1, *[-1] * 4, *[-1] * 3, *[1] * 4, -1]
+    assert each("clnv", 9.80) == [1, *[-1] * 4, *[1] * 3, *[1] * 4, 1]
+
+
+def test_given_sides_win_and_unknown_ones_are_counted(make_trades):
+    trades = make_trades([(1, 10.0), (2, 10.1), (3, 10.2), (4, 10.3)], taker=["buy", "S", "N", None])
+    signed = tape.sign(trades, rule="given", trade_columns={"side": "taker"})
+    assert signs(signed) == [1, -1] and signed.ledger.rows("trades", "side_unknown") == 2 and signed.ledger.balanced
+    assert tape.read(signed.cleaned)["side"].to_list() == [1, -1, None, None], "canonical trades keep their sides"
+    with pytest.raises(tape.InputError, match="'side'"):
+        tape.sign(trades, rule="given")
+    with pytest.raises(tape.InputError, match="midpoint"):
+        tape.sign(trades, rule="given", midpoint="keep", trade_columns={"side": "taker"})
+    with pytest.raises(tape.InputError, match="no side") as error:
+        tape.sign(trades.with_columns(taker=pl.lit("above")), rule="given", trade_columns={"side": "taker"})
+    assert (error.value.field, error.value.index) == ("side", 0)
+
+
+def test_trades_that_carry_their_quote_need_no_quotes(make_trades, make_quotes):
+    trades = make_trades([(1, 10.02), (2, 10.0), (3, 10.01)], bid=[10.0, 10.0, None], ask=[10.02, 10.02, 10.02])
+    signed = tape.sign(trades)
+    assert signs(signed) == [1, -1] and signed.ledger.rows("trades", "no_prevailing_quote") == 1
+    other = tape.sign(trades, make_quotes([(0, 9.0, 9.1)]))
+    assert signs(other) == [1, 1, 1], "quotes that are given win"
+
+
 def test_quote_rule_makes_no_tick_test(make_trades, make_quotes):
     with pytest.raises(tape.InputError, match="lee-ready"):
         tape.sign(make_trades([(1, 1.0)]), make_quotes([(0, 1.0, 2.0)]), rule="quote", midpoint="tick")
@@ -175,34 +214,56 @@ def frames(trades, quotes, scale=1, shift=0, later=0, shares=1, mirror=None):
     return left, right
 
 
-def rational_signs(trades, quotes):
-    """Lee–Ready with `midpoint="tick"` in exact fractions, one trade at a time; None where there is no sign."""
+RULES = ["lee-ready", "quote", "tick", "emo", "clnv"]
+
+
+def rational_sign(rule, price, bid, ask, by_tick):
+    """One trade by one rule in exact fractions; 0 where the rule cannot say."""
+    position = (price - bid) / (ask - bid)  # 0 at the bid, 1 at the ask
+    by_quote = (position > Fraction(1, 2)) - (position < Fraction(1, 2))
+    match rule:
+        case "quote":
+            return by_quote
+        case "lee-ready":
+            return by_quote or by_tick
+        case "emo":
+            return {Fraction(0): -1, Fraction(1): 1}.get(position, by_tick)
+        case "clnv":
+            near = 0 <= position <= Fraction(3, 10) or Fraction(7, 10) <= position <= 1
+            return by_quote if near else by_tick
+
+
+def rational_signs(trades, quotes, rule):
+    """Signs with the rule's own policy at the midpoint, one trade at a time; None where there is no sign."""
     out = []
     for i, (time, price) in enumerate(trades):
+        change = next((price - p for _, p in reversed(trades[:i]) if p != price), 0)
+        by_tick = (change > 0) - (change < 0)
         before = [q for q in quotes if q[0] < time]
-        if not before or before[-1][2] <= 0:
+        if rule == "tick":
+            out.append(by_tick or None)
+        elif not before or before[-1][2] <= 0:
             out.append(None)
-            continue
-        bid, ask = Fraction(before[-1][1]), Fraction(before[-1][1] + before[-1][2])
-        distance = Fraction(price) - (bid + ask) / 2
-        if distance == 0:
-            distance = next((price - p for _, p in reversed(trades[:i]) if p != price), 0)
-        out.append(None if distance == 0 else 1 if distance > 0 else -1)
+        else:
+            bid, ask = Fraction(before[-1][1]), Fraction(before[-1][1] + before[-1][2])
+            out.append(rational_sign(rule, Fraction(price), bid, ask, by_tick) or None)
     return out
 
 
-@settings(max_examples=120, deadline=None)
+@pytest.mark.parametrize("rule", RULES)
+@settings(max_examples=80, deadline=None)
 @given(tapes())
-def test_signs_equal_rational_arithmetic(book):
-    expected = rational_signs(*book)
-    signed = tape.sign(*frames(*book))
+def test_signs_equal_rational_arithmetic(rule, book):
+    expected = rational_signs(*book, rule)
+    signed = tape.sign(*frames(*book), rule=rule)
     assert signs(signed) == [s for s in expected if s is not None]
     assert signed.ledger.balanced and signed.ledger.used["trades"] == signed.trades.height
 
 
-@settings(max_examples=40, deadline=None)
-@given(tapes(), st.sampled_from(["lee-ready", "quote", "tick"]))
-def test_mirrored_book_flips_every_sign(book, rule):
+@pytest.mark.parametrize("rule", RULES)
+@settings(max_examples=30, deadline=None)
+@given(tapes())
+def test_mirrored_book_flips_every_sign(rule, book):
     policy = "keep" if rule == "quote" else None
     plain = tape.sign(*frames(*book), rule=rule, midpoint=policy)
     mirrored = tape.sign(*frames(*book, mirror=1_000_100), rule=rule, midpoint=policy)
@@ -210,26 +271,26 @@ def test_mirrored_book_flips_every_sign(book, rule):
     assert mirrored.trades["time"].equals(plain.trades["time"])
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("rule", RULES)
+@settings(max_examples=20, deadline=None)
 @given(tapes(), st.integers(1, 1000), st.integers(1, 10**9), st.integers(2, 9))
-def test_shifts_and_scales_leave_signs(book, shift, later, shares):
-    plain = signs(tape.sign(*frames(*book)))
-    assert signs(tape.sign(*frames(*book, shift=shift))) == plain
-    assert signs(tape.sign(*frames(*book, later=later))) == plain
-    assert signs(tape.sign(*frames(*book, shares=shares))) == plain
-    assert signs(tape.sign(*frames(*book, scale=3))) == plain
+def test_shifts_and_scales_leave_signs(rule, book, shift, later, shares):
+    plain = signs(tape.sign(*frames(*book), rule=rule))
+    for change in ({"shift": shift}, {"later": later}, {"shares": shares}, {"scale": 3}):
+        assert signs(tape.sign(*frames(*book, **change), rule=rule)) == plain, change
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("rule", ["lee-ready", "emo", "clnv"])
+@settings(max_examples=20, deadline=None)
 @given(tapes(), st.integers(0, 24))
-def test_quotes_that_say_nothing_new_change_nothing(book, which):
+def test_quotes_that_say_nothing_new_change_nothing(rule, book, which):
     trades, quotes = book
-    plain = tape.sign(*frames(trades, quotes)).trades
+    plain = tape.sign(*frames(trades, quotes), rule=rule).trades
     i = which % len(quotes)
     repeated = quotes[: i + 1] + quotes[i:]
-    assert tape.sign(*frames(trades, repeated)).trades.equals(plain)
+    assert tape.sign(*frames(trades, repeated), rule=rule).trades.equals(plain)
     needed = [q for q in quotes if q[0] < trades[-1][0]]
-    assert tape.sign(*frames(trades, needed or quotes)).trades.equals(plain)
+    assert tape.sign(*frames(trades, needed or quotes), rule=rule).trades.equals(plain)
     left, right = frames(trades, quotes)
-    doubled = tape.sign(left, pl.concat([right, right[i]]), unsorted="sort")
+    doubled = tape.sign(left, pl.concat([right, right[i]]), rule=rule, unsorted="sort")
     assert doubled.trades.equals(plain) and doubled.ledger.rows("quotes", "duplicate") == 1
