@@ -50,9 +50,10 @@ class Measured(eqx.Module):
 
     @property
     def t(self) -> Float[Array, "*stocks measures"]:
-        """Value over standard error; infinite where the fit is perfect."""
+        """Value over standard error; infinite where the fit is perfect, zero of an exact zero."""
         exact = self.std_errors == 0
-        return jnp.where(exact, jnp.sign(self.values) * jnp.inf, self.values / jnp.where(exact, 1, self.std_errors))
+        t = self.values / jnp.where(exact, 1, self.std_errors)
+        return jnp.where(exact & (self.values != 0), jnp.copysign(jnp.inf, self.values), t)
 
     def _place(self, name: str) -> int:
         if name not in self.names:

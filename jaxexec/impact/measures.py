@@ -55,7 +55,8 @@ class Measures:
         names = {int(s): s.name for s in Status}
         values, errors = np.asarray(e.values), np.asarray(e.std_errors)
         exact = errors == 0
-        t = np.where(exact, np.sign(values) * np.inf, values / np.where(exact, 1, errors))
+        t = values / np.where(exact, 1, errors)
+        t = np.where(exact & (values != 0), np.copysign(np.inf, values), t)
         frame = pl.DataFrame(
             {
                 "symbol": pl.Series([s for s in self.symbols for _ in range(k)], dtype=pl.String),

@@ -26,7 +26,7 @@ class RealisedVariance(eqx.Module):
     Attributes:
         values: In the order of `names`, currency² per day, (..., 4). "two_scale" can be negative where there are few
             trades and much noise.
-        std_errors: From the asymptotic theory of each for prices without jumps, (..., 4).
+        std_errors: For prices without jumps; see `realised_variance_arrays`, (..., 4).
         n: Trades, (...).
         subgrids: Of the two-scale estimator, (...).
         status: `Status`, (...).
@@ -78,8 +78,9 @@ def realised_variance_arrays(
         subgrids: K, at least 2; None estimates the best K = n^{2/3} (12 ν⁴/∫σ⁴)^{1/3} of the paper, between 2 and n/3.
 
     Returns:
-        `RealisedVariance`. Standard errors: √(⅔ Σ r⁴) for the first (Barndorff-Nielsen and Shephard 2002), and for the
-        others the asymptotic variances of their papers with a quarticity from the intervals. Status NONFINITE_INPUT
+        `RealisedVariance`. Standard errors are those of prices without jumps: √(⅔ Σ r⁴) for the first (Barndorff-Nielsen
+        and Shephard 2002), the variance of a squared range, that of bipower variation with a quarticity of four
+        neighbours, and for two scales that of steady volatility with independent noise. Status NONFINITE_INPUT
         (also an `elapsed` outside 0 to 1 or decreasing), INSUFFICIENT_DATA (fewer than five trades, or than 2 K + 1).
 
     Raises:
@@ -125,7 +126,7 @@ def _one_day(price, elapsed, mask, *, intervals: int, subgrids: int | None):
     parkinson = width**2 / _RANGE
     bipower = math.pi / 2 * m / (m - 1) * products.sum()
     quarticity = math.pi**2 / 4 * m * m / (m - 3) * (products[2:] * products[:-2]).sum()
-    two_scale, two_scale_error, used = _two_scales(price, real, n, squares, m / 3 * fourth, subgrids)
+    two_scale, two_scale_error, used = _two_scales(price, elapsed, real, n, squares, m / 3 * fourth, subgrids)
     values = jnp.stack([squares, parkinson.sum(), bipower, two_scale])
     variances = [
         2 / 3 * fourth,
@@ -158,29 +159,38 @@ def _extreme(value, interval, real, intervals: int) -> Array:
     return jnp.where(winner >= 0, value[jnp.maximum(winner, 0)], -jnp.inf)
 
 
-def _two_scales(price, real, n, squares, quarticity, subgrids: int | None) -> tuple[Array, Array, Array]:
-    """The two-scale estimate, its error and K; `squares` and `quarticity` are those of the intervals."""
+def _two_scales(price, elapsed, real, n, squares, quarticity, subgrids: int | None) -> tuple[Array, Array, Array]:
+    """The two-scale estimate, its error and K; `squares` and `quarticity` are those of the intervals.
+
+    The variance is that of the estimator as a quadratic form, for steady volatility: squares and products of true
+    changes, noise with them, and noise with itself. For many trades it is the paper's 8 n ν⁴/K² + (4/3)(K/n) ∫σ⁴.
+    """
     dtype = price.dtype
     place = jnp.arange(price.shape[0], dtype=jnp.int32)
     changes = jnp.maximum(n - 1, 1).astype(dtype)
     every = jnp.where(real & (place > 0), price - price[jnp.maximum(place - 1, 0)], 0)
     every = (every**2).sum()
-    noise = jnp.maximum((every - squares) / (2 * changes), 0)
     if subgrids is None:
+        noise = jnp.maximum((every - squares) / (2 * changes), 0)
         ratio = lax.stop_gradient(12 * noise**2 / jnp.where(quarticity > 0, quarticity, 1))
         best = jnp.cbrt(ratio) * jnp.cbrt(changes) ** 2
         used = jnp.clip(jnp.round(best), 2, jnp.maximum(changes // 3, 2)).astype(jnp.int32)
     else:
         used = jnp.full_like(n, subgrids)
+    width = used.astype(dtype)
     apart = jnp.where(real & (place >= used), price - price[jnp.maximum(place - used, 0)], 0)
-    slow = (apart**2).sum() / used.astype(dtype)
-    share = (changes - used.astype(dtype) + 1) / (used.astype(dtype) * changes)
+    slow = (apart**2).sum() / width
+    share = (changes - width + 1) / (width * changes)
     value = (slow - share * every) / jnp.where(share < 1, 1 - share, 1)
     # The intervals know how uneven the variance is, the estimate how large: noise is in the first, not in the second.
-    shape = quarticity / jnp.where(squares > 0, squares, 1) ** 2
-    width = used.astype(dtype)
-    variance = 8 * changes * noise**2 / width**2 + 4 / 3 * width / changes * shape * value**2
-    return value, _root(variance), used
+    fourth = quarticity / jnp.where(squares > 0, squares, 1) ** 2 * value**2
+    noise = jnp.maximum((every - value) / (2 * changes), 0)
+    gaps = jnp.where(real & (place > 0), elapsed - elapsed[jnp.maximum(place - 1, 0)], 0)
+    rest = 1 - 1 / width
+    variance = 2 * rest**2 * fourth * (gaps**2).sum()
+    variance = variance + 2 / 3 * rest * (2 * width - 1) * fourth / changes
+    variance = variance + 8 / width * rest * noise * jnp.maximum(value, 0) + 8 * changes * (noise / width) ** 2
+    return value, _root(variance / rest**2), used
 
 
 def _root(x: Array) -> Array:

@@ -62,7 +62,7 @@ def spread_measures(
         after: How much later the midpoint of realised spread and impact is taken.
         quotes: The cleaned quotes (`jaxexec.tape.clean(...).quotes`), for the midpoint at that very time. Without them
             it is the one that prevailed at the first trade from then on, which is what the tape itself knows. Trades
-            for which the day ends before have no later midpoint.
+            for which the day ends before, or that quote is crossed, have no later midpoint.
         weighting: Means over trades, or over shares.
         relative: In units of the midpoint instead of currency.
         lags: Newey–West lags, None for ⌊4 (n/100)^{2/9}⌋ of each stock's trades n.
@@ -77,8 +77,11 @@ def spread_measures(
     number, wait = check_lags(lags), nanoseconds(after, "after")
     segments = tape.segments()
     bid, ask = quotes_at_trades(tape)
-    later = _later_at_trades(segments, bid + ask, wait) if quotes is None else _later(tape, segments, quotes, wait)
     usable = ask >= bid
+    if quotes is None:
+        later = _later_at_trades(segments, np.where(usable, bid + ask, np.nan), wait)
+    else:
+        later = _later(tape, segments, quotes, wait)
     weight = segments.size if weighting == "shares" else np.ones(len(bid))
     columns = [segments.ticks * TICK, bid * TICK, ask * TICK, segments.sign, later * (TICK / 2), weight, usable]
 
