@@ -78,10 +78,11 @@ def realised_variance_arrays(
         subgrids: K, at least 2; None estimates the best K = n^{2/3} (12 ν⁴/∫σ⁴)^{1/3} of the paper, between 2 and n/3.
 
     Returns:
-        `RealisedVariance`. Standard errors are those of prices without jumps: √(⅔ Σ r⁴) for the first (Barndorff-Nielsen
-        and Shephard 2002), the variance of a squared range, that of bipower variation with a quarticity of four
-        neighbours, and for two scales that of steady volatility with independent noise. Status NONFINITE_INPUT
-        (also an `elapsed` outside 0 to 1 or decreasing), INSUFFICIENT_DATA (fewer than five trades, or than 2 K + 1).
+        `RealisedVariance`. Standard errors are those of prices without jumps: √(⅔ Σ r⁴) for the first
+        (Barndorff-Nielsen and Shephard 2002), the variance of a squared range, that of bipower variation with a
+        quarticity of four neighbours, and for two scales that of steady volatility with independent noise. Status
+        NONFINITE_INPUT (also an `elapsed` outside 0 to 1 or decreasing), INSUFFICIENT_DATA (fewer than five trades, or
+        than 2 K + 1).
 
     Raises:
         ValueError: Shapes, `intervals` or `subgrids` are not as above.

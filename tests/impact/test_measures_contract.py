@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -150,6 +151,16 @@ def test_derivatives(lanes):
     step = 1e-6
     above, below = (both(price + h * tangent, tangent)[0] for h in (step, -step))
     np.testing.assert_allclose((above - below) / (2 * step), forward, rtol=1e-5, err_msg=name)
+
+
+def test_lowers_for_cuda_without_custom_calls(lanes):
+    _, one, columns, mask, _ = lanes
+
+    def gradient(price, *rest):
+        return jax.grad(lambda p: numbers(one.call(p, *rest))["std_errors"].sum())(price)
+
+    exported = jax.export.export(jax.jit(gradient), platforms=["cuda"])(*columns, mask)
+    assert "stablehlo.custom_call" not in exported.mlir_module()
 
 
 def test_float32(lanes):
