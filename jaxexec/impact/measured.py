@@ -149,6 +149,7 @@ def conclude(
     lags: int | None,
     fewest: int = 2,
     condition: Float[Array, " lanes"] | None = None,
+    overlap: Int[Array, " lanes"] | None = None,
     single: bool = False,
 ) -> Measured:
     """Errors and statuses; lanes come first in the result.
@@ -158,10 +159,14 @@ def conclude(
         causes: Status -> lanes that have it, besides too few rows, bad conditioning and overflow; the first counts.
         lags: Newey–West lags, None for ⌊4 (n/100)^{2/9}⌋.
         fewest: Rows that are needed at least.
+        overlap: Lags that each lane has at least, as far as it has rows, where the rule chooses them.
         single: Whether there is one lane, without an axis in the result.
     """
     longest = most_newey_west_lags(influence.shape[0]) if lags is None else lags
     used = newey_west_lags(rows, longest) if lags is None else jnp.full_like(rows, lags)
+    if overlap is not None and lags is None:
+        longest = max(influence.shape[0] - 1, longest)
+        used = jnp.maximum(used, jnp.minimum(overlap.astype(rows.dtype), rows - 1))
     matrix = newey_west(influence, used, longest)
     square = jnp.stack([matrix[i, i] for i in range(len(names))])
     errors = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)

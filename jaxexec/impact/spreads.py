@@ -23,6 +23,7 @@ def spread_measures_arrays(
     mask: ArrayLike | None = None,
     *,
     relative: bool = False,
+    overlap: ArrayLike | None = None,
     lags: Lags = None,
 ) -> Measured:
     """What a round trip costs, and who keeps it: means over trades of
@@ -47,6 +48,8 @@ def spread_measures_arrays(
         weight: Weight of a trade, not negative, such as its size for share-weighted means; None weighs all alike.
         mask: True for a real trade; padding belongs at the end.
         relative: Spreads over the midpoint m, in units of 1, instead of currency.
+        overlap: How many trades come, in the mean, before the later midpoint, a whole number, () or (stocks,). So many
+            neighbours share news in realised spread and impact: `lags` that are chosen are at least as many. None is 0.
         lags: Newey–West lags of the standard errors; None is ⌊4 (n/100)^{2/9}⌋.
 
     Returns:
@@ -59,7 +62,11 @@ def spread_measures_arrays(
     weight = jnp.ones_like(jnp.asarray(price)) if weight is None else weight
     named = {"price": price, "bid": bid, "ask": ask, "sign": sign, "later_midpoint": later_midpoint, "weight": weight}
     arrays, mask = check_arrays(mask, **named)
-    return _spreads(arrays, mask, relative=bool(relative), lags=check_lags(lags, mask.shape[-1]))
+    if overlap is not None:
+        overlap = jnp.asarray(overlap)
+        if overlap.shape != mask.shape[:-1] or not jnp.issubdtype(overlap.dtype, jnp.integer):
+            raise ValueError(f"overlap must be whole numbers of shape {mask.shape[:-1]}, got {overlap!r}")
+    return _spreads(arrays, mask, overlap, relative=bool(relative), lags=check_lags(lags, mask.shape[-1]))
 
 
 def quoted_spread_arrays(
@@ -90,7 +97,7 @@ def _not_negative(x):
 
 
 @partial(jax.jit, static_argnames=("relative", "lags"))
-def _spreads(arrays, mask, *, relative: bool, lags: int | None) -> Measured:
+def _spreads(arrays, mask, overlap, *, relative: bool, lags: int | None) -> Measured:
     single = mask.ndim == 1
     known = jnp.isfinite(arrays["later_midpoint"])
     safe = jnp.where(known, arrays["later_midpoint"], arrays["bid"])
@@ -115,7 +122,8 @@ def _spreads(arrays, mask, *, relative: bool, lags: int | None) -> Measured:
     # With no midpoint of a later time there is nothing to tell realised spread and impact apart.
     rows = jnp.where((some > 0).any(0), rows, 0)
     causes = {Status.NONFINITE_INPUT: entered.bad}
-    return conclude(SPREADS, mean, influence, rows, causes, lags=lags, single=single)
+    overlap = None if overlap is None else jnp.atleast_1d(overlap)
+    return conclude(SPREADS, mean, influence, rows, causes, lags=lags, overlap=overlap, single=single)
 
 
 @partial(jax.jit, static_argnames=("lags",))

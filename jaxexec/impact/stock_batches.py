@@ -52,7 +52,11 @@ class Plan(NamedTuple):
 
 
 def measure_stocks(
-    function: Callable[..., Result], cuts: Cuts, columns: Sequence[np.ndarray], lags: int | None = 0, reach: int = 0
+    function: Callable[..., Result],
+    cuts: Cuts,
+    columns: Sequence[np.ndarray],
+    lags: int | None = 0,
+    reach: int | np.ndarray = 0,
 ) -> Result:
     """`function(*columns, mask=mask)` of all stocks, in float64 whatever JAX's 64-bit flag says.
 
@@ -60,7 +64,7 @@ def measure_stocks(
         function: From padded columns (lanes, trades) to a pytree with the lanes first.
         columns: Flat arrays over the trades of the tape.
         lags: Newey–West lags, None for the rule; between two dates of a stock as many slots stay empty.
-        reach: Slots that stay empty at least, so that no lag of a regression crosses dates.
+        reach: Slots that stay empty at least, so that no lag of a regression crosses dates; of all stocks, or of each.
 
     Returns:
         The pytree with leading axis (stocks,), as NumPy arrays.
@@ -80,14 +84,15 @@ def measure_stocks(
     return jax.tree.map(lambda *x: np.concatenate(x)[place], *parts)
 
 
-def lay_out(cuts: Cuts, lags: int | None, reach: int) -> Layout:
+def lay_out(cuts: Cuts, lags: int | None, reach: int | np.ndarray) -> Layout:
     """A lane a stock."""
     stocks, stock = len(cuts.symbols), np.asarray(cuts.stock, np.int64)
     order = np.argsort(stock, kind="stable")
     stock, start = stock[order], np.asarray(cuts.offsets[:-1], np.int64)[order]
     length = np.diff(cuts.offsets).astype(np.int64)[order]
     trades = np.bincount(stock, length, stocks).astype(np.int64)
-    gap = np.array([max(most_newey_west_lags(int(n)) if lags is None else lags, reach) for n in trades], np.int64)
+    gap = np.array([most_newey_west_lags(int(n)) if lags is None else lags for n in trades], np.int64)
+    gap = np.maximum(gap, reach)
     first = np.searchsorted(stock, np.arange(stocks + 1))
     ends = np.concatenate([[0], np.cumsum(length + gap[stock])])
     slot = ends[:-1] - ends[first[stock]]

@@ -65,7 +65,8 @@ def spread_measures(
             for which the day ends before, or that quote is crossed, have no later midpoint.
         weighting: Means over trades, or over shares.
         relative: In units of the midpoint instead of currency.
-        lags: Newey–West lags, None for ⌊4 (n/100)^{2/9}⌋ of each stock's trades n.
+        lags: Newey–West lags; None for ⌊4 (n/100)^{2/9}⌋ of each stock's trades n, or as many trades as come, in the
+            mean, before the later midpoint where these are more: over that time realised spreads share their news.
 
     Returns:
         `Measures`. Trades without a quote, or with a crossed one, are left out.
@@ -83,16 +84,18 @@ def spread_measures(
     else:
         later = _later(tape, segments, quotes, wait)
     weight = segments.size if weighting == "shares" else np.ones(len(bid))
-    columns = [segments.ticks * TICK, bid * TICK, ask * TICK, segments.sign, later * (TICK / 2), weight, usable]
+    overlap = _overlap(segments, wait) if number is None else np.zeros(len(segments.symbols), np.int64)
+    each = np.repeat(overlap[segments.stock], np.diff(segments.offsets))
+    columns = [segments.ticks * TICK, bid * TICK, ask * TICK, segments.sign, later * (TICK / 2), weight, usable, each]
 
-    def measure(price, bid, ask, sign, later, weight, usable, mask):
-        real = mask & (usable > 0)
-        return spread_measures_arrays(price, bid, ask, sign, later, weight, real, relative=relative, lags=number)
+    def measure(price, bid, ask, sign, later, weight, usable, each, mask):
+        options: dict = {"relative": relative, "overlap": each.max(1).astype(np.int32), "lags": number}
+        return spread_measures_arrays(price, bid, ask, sign, later, weight, mask & (usable > 0), **options)
 
-    estimates = measure_stocks(measure, segments, columns, number)
+    estimates = measure_stocks(measure, segments, columns, number, reach=overlap)
     source = "at the first trade from then on" if quotes is None else "from the quotes"
-    each = {"trades": "trade", "shares": "share"}[weighting]
-    convention = f"Full spreads, means over each {each}; the later midpoint is {_text(wait)} on, {source}."
+    one = {"trades": "trade", "shares": "share"}[weighting]
+    convention = f"Full spreads, means over each {one}; the later midpoint is {_text(wait)} on, {source}."
     unit = "of the midpoint" if relative else "currency"
     return Measures("Spreads", tuple(segments.symbols), estimates, (unit,) * len(SPREADS), convention)
 
@@ -173,8 +176,18 @@ def quotes_at_trades(tape: QuotedTape) -> tuple[np.ndarray, np.ndarray]:
     return np.where(missing, 1, bid), np.where(missing, 0, ask)
 
 
-def _later_at_trades(segments: Segments, double_midpoint: np.ndarray, wait: int) -> np.ndarray:
-    """Twice the midpoint at the first trade of the segment from `wait` later on; NaN where there is none."""
+def _overlap(segments: Segments, wait: int) -> np.ndarray:
+    """Mean number of trades within `wait` of a trade, rounded up, of each stock; int64 (stocks,)."""
+    places = np.arange(len(segments.time), dtype=np.float64)
+    later = _later_at_trades(segments, places, wait)
+    stock = np.repeat(segments.stock, np.diff(segments.offsets))
+    known, stocks = np.isfinite(later), len(segments.symbols)
+    count = np.maximum(np.bincount(stock[known], minlength=stocks), 1)
+    return np.ceil(np.bincount(stock[known], (later - places)[known], stocks) / count).astype(np.int64)
+
+
+def _later_at_trades(segments: Segments, values: np.ndarray, wait: int) -> np.ndarray:
+    """The value at the first trade of the segment from `wait` later on; NaN where there is none."""
     offsets, out = segments.offsets, np.full(len(segments.time), np.nan)
     length = np.diff(offsets)
     for first in range(0, len(length), _AT_ONCE):
@@ -183,7 +196,7 @@ def _later_at_trades(segments: Segments, double_midpoint: np.ndarray, wait: int)
         axis = np.repeat(np.arange(len(counts)) * _DAYS, counts) + segments.time[low:high]
         found = low + np.searchsorted(axis, axis + wait)
         inside = found < np.repeat(offsets[first + 1 : first + 1 + len(counts)], counts)
-        out[low:high][inside] = double_midpoint[found[inside]]
+        out[low:high][inside] = values[found[inside]]
     return out
 
 

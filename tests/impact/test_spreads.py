@@ -121,6 +121,26 @@ def test_what_one_side_pays_the_other_keeps_or_loses():
         assert 0 < result["effective_spread"] < (1e-3 if relative else 0.03)
 
 
+def test_lags_span_the_later_midpoint():
+    """News of forty trades is in every price impact, and signs come in runs: a few lags make the error too small."""
+    rng = np.random.default_rng(8)
+    stocks, trades, ahead = 96, 2000, 40
+    sign = np.repeat(rng.choice([-1.0, 1.0], (stocks, trades // 40 + 1)), 40, axis=1)
+    value = np.cumsum(0.01 * rng.standard_normal(sign.shape) + 0.002 * sign, 1)
+    later, sign = value[:, ahead:], sign[:, :trades]
+    middle = value[:, :trades] - 0.002 * sign
+    quotes = (middle + 0.01 * sign, middle - 0.01, middle + 0.01, sign, later)
+    wide = impact.spread_measures_arrays(*quotes, overlap=np.full(stocks, ahead))
+    fixed, few = (impact.spread_measures_arrays(*quotes, lags=lags) for lags in (ahead, None))
+    assert wide.lags.tolist() == [ahead] * stocks
+    np.testing.assert_allclose(wide.std_errors, fixed.std_errors, rtol=1e-10)
+    spread = np.std(wide["price_impact"])
+    assert spread / np.mean(few.std_error("price_impact")) > 1.7
+    assert 0.8 < spread / np.mean(wide.std_error("price_impact")) < 1.5
+    with pytest.raises(ValueError, match="overlap"):
+        impact.spread_measures_arrays(*quotes, overlap=3)
+
+
 def test_bad_inputs_have_a_status():
     d = day(6)
     arrays = {k: d[k] for k in ("price", "bid", "ask", "sign", "later")}
