@@ -1,25 +1,62 @@
-"""Price impact of trades: Glosten–Harris/Sadka estimates per stock, and how active each stock is through the day.
+"""What trades do to prices, and what they cost: per stock, on arrays and on whole tapes.
 
     panel = glosten_harris(tape)
     print(summarise(panel))
 
-`glosten_harris_arrays` is the same estimator on arrays: traced, batched and differentiable. Files and frames are met
-through `jaxexec.tape`.
+Names that end in `_arrays` are the same estimators on arrays: traced, batched and differentiable. Files and frames are
+met through `jaxexec.tape`.
 """
 
 from jaxexec.impact.activity import Activity, activity
 from jaxexec.impact.estimates import COEFFICIENTS, ImpactEstimates, glosten_harris_arrays
 from jaxexec.impact.expected_sign import expected_sign
+from jaxexec.impact.hasbrouck import TradeResponses, hasbrouck_arrays
+from jaxexec.impact.huang_stoll import huang_stoll_arrays
+from jaxexec.impact.kyle_lambda import kyle_lambda_arrays
+from jaxexec.impact.madhavan_richardson_roomans import madhavan_richardson_roomans_arrays
+from jaxexec.impact.measured import Measured
+from jaxexec.impact.measures import Measures
 from jaxexec.impact.panel import Panel, glosten_harris, summarise
+from jaxexec.impact.realised_variance import RealisedVariance, realised_variance_arrays
+from jaxexec.impact.roll import roll_spread_arrays
+from jaxexec.impact.spreads import quoted_spread_arrays, spread_measures_arrays
+from jaxexec.impact.tape_measures import (
+    hasbrouck,
+    huang_stoll,
+    kyle_lambda,
+    madhavan_richardson_roomans,
+    realised_volatility,
+)
+from jaxexec.impact.tape_spreads import quoted_spread, roll_spread, spread_measures
 
 __all__ = [
     "COEFFICIENTS",
     "Activity",
     "ImpactEstimates",
+    "Measured",
+    "Measures",
     "Panel",
+    "RealisedVariance",
+    "TradeResponses",
     "activity",
     "expected_sign",
     "glosten_harris",
     "glosten_harris_arrays",
+    "hasbrouck",
+    "hasbrouck_arrays",
+    "huang_stoll",
+    "huang_stoll_arrays",
+    "kyle_lambda",
+    "kyle_lambda_arrays",
+    "madhavan_richardson_roomans",
+    "madhavan_richardson_roomans_arrays",
+    "quoted_spread",
+    "quoted_spread_arrays",
+    "realised_variance_arrays",
+    "realised_volatility",
+    "roll_spread",
+    "roll_spread_arrays",
+    "spread_measures",
+    "spread_measures_arrays",
     "summarise",
 ]

@@ -1,0 +1,113 @@
+"""Measures of liquidity of all stocks of a tape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxexec.impact.measured import Measured
+from jaxexec.impact.realised_variance import RealisedVariance
+from jaxexec.numerics.status import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+_FEW = 6  # stocks up to which each is shown
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Measures of liquidity, one stock after the other.
+
+    Attributes:
+        title: What was measured.
+        symbols: Names of the stocks, verbatim.
+        estimates: `Measured` (of volatility `RealisedVariance`) with leading axis (stocks,), as NumPy arrays.
+        units: Unit of each measure.
+        convention: How it was measured, in a sentence or two.
+    """
+
+    title: str
+    symbols: tuple[str, ...]
+    estimates: Measured | RealisedVariance
+    units: tuple[str, ...]
+    convention: str
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return np.asarray(self.estimates[name])
+
+    @property
+    def usable(self) -> np.ndarray:
+        """True for stocks whose numbers can be used, (stocks,)."""
+        return np.asarray(self.estimates.status) <= Status.LOCAL
+
+    def table(self) -> pl.DataFrame:
+        """A row a stock and measure: symbol, measure, unit, estimate, std_error, t, n, status.
+
+        Numbers of stocks that could not be estimated are null; `status` is a name.
+        """
+        import polars as pl
+
+        e, stocks, k = self.estimates, len(self.symbols), len(self.units)
+        names = {int(s): s.name for s in Status}
+        values, errors = np.asarray(e.values), np.asarray(e.std_errors)
+        exact = errors == 0
+        t = values / np.where(exact, 1, errors)
+        t = np.where(exact & (values != 0), np.copysign(np.inf, values), t)
+        frame = pl.DataFrame(
+            {
+                "symbol": pl.Series([s for s in self.symbols for _ in range(k)], dtype=pl.String),
+                "measure": pl.Series(list(e.names) * stocks, dtype=pl.String),
+                "unit": pl.Series(list(self.units) * stocks, dtype=pl.String),
+                "estimate": values.ravel(),
+                "std_error": errors.ravel(),
+                "t": t.ravel(),
+                "n": np.repeat(np.asarray(e.n, np.int64), k),
+                "status": pl.Series([names[int(s)] for s in np.repeat(np.asarray(e.status), k)], dtype=pl.String),
+            }
+        )
+        return frame.with_columns(pl.col("estimate", "std_error", "t").fill_nan(None))
+
+    def to_polars(self) -> pl.DataFrame:
+        """The same as `table()`."""
+        return self.table()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """`table()` as a pandas frame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.table().to_dict(as_series=False))
+
+    def summary(self) -> str:
+        """Text: the measures of a few stocks, the cross-section of many."""
+        return self.presentation().text()
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        return self.presentation().html()
+
+    def presentation(self) -> Any:
+        """What `summary()` shows, as a `presentation.Table`."""
+        from jaxexec.presentation import Table
+
+        stocks, good = len(self.symbols), self.usable
+        failed = stocks - int(good.sum())
+        footer = self.convention + (f" {failed} of {stocks} stocks could not be estimated." if failed else "")
+        if stocks <= _FEW:
+            frame = self.table()
+            return Table(self.title, frame.columns, frame.rows(), footer)
+        columns = ("measure", "unit", "stocks", "lower quartile", "median", "upper quartile")
+        values = np.asarray(self.estimates.values)[good]
+        quartiles = (
+            np.quantile(values, [0.25, 0.5, 0.75], axis=0) if len(values) else np.full((3, len(self.units)), np.nan)
+        )
+        rows = [
+            (name, unit, int(good.sum()), *(None if np.isnan(q) else float(q) for q in quartiles[:, k]))
+            for k, (name, unit) in enumerate(zip(self.estimates.names, self.units, strict=True))
+        ]
+        return Table(f"{self.title}, {stocks:,} stocks", columns, rows, footer)
