@@ -11,15 +11,18 @@ from jaxexec.impact.activity import Activity, activity
 from jaxexec.impact.estimates import COEFFICIENTS, ImpactEstimates, glosten_harris_arrays
 from jaxexec.impact.expected_sign import expected_sign
 from jaxexec.impact.panel import Panel, glosten_harris, summarise
+from jaxexec.impact.regression import Regression, regress
 
 __all__ = [
     "COEFFICIENTS",
     "Activity",
     "ImpactEstimates",
     "Panel",
+    "Regression",
     "activity",
     "expected_sign",
     "glosten_harris",
     "glosten_harris_arrays",
+    "regress",
     "summarise",
 ]
