@@ -155,7 +155,9 @@ def checked_method(estimator, covariance, lags, prewhiten, convention, autocorre
     if not isinstance(max_iterations, int) or isinstance(max_iterations, bool) or max_iterations < 1:
         raise ValueError(f"max_iterations must be a positive whole number, got {max_iterations!r}")
     rule = lags if isinstance(lags, str) else int(lags)
-    return Method(estimator, covariance, cast(Rule | int, rule), bool(prewhiten), convention, autocorrelation, max_iterations)
+    return Method(
+        estimator, covariance, cast(Rule | int, rule), bool(prewhiten), convention, autocorrelation, max_iterations
+    )
 
 
 def check_lags(method: Method, rows: int) -> None:

@@ -53,7 +53,11 @@ def products(a: Float[Array, "k time lanes"], b: Float[Array, "m time lanes"]) -
 
 def combine(matrix: Float[Array, "k m lanes"], columns: Float[Array, "k time lanes"]) -> Float[Array, "m time lanes"]:
     """matrixᵀ · column vector, at every step."""
-    return jnp.stack([(matrix[:, i][:, None] * columns).sum(0) for i in range(matrix.shape[1])])
+    # A chain of sums and not a reduction, which would neither vectorise nor fuse.
+    return sum(
+        (matrix[i][:, None] * columns[i][None] for i in range(1, matrix.shape[0])),
+        matrix[0][:, None] * columns[0][None],
+    )
 
 
 def multiply(a: Float[Array, "k m lanes"], b: Float[Array, "m n lanes"]) -> Float[Array, "k n lanes"]:

@@ -11,13 +11,14 @@ sums lose its square.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxexec.numerics import autoregressive_errors
+from jaxexec.numerics.arrays import namespace
 from jaxexec.numerics.autoregressive_errors import Autocorrelation, Estimator
 from jaxexec.numerics.long_run import (
     LongRun,
@@ -162,7 +163,7 @@ class _Solved(NamedTuple):
 
 def _solved(design, response, row, constant: bool) -> _Solved:
     factors = factorise(lax.stop_gradient(design), constant)
-    columns = combine(factors.inverse, design)
+    columns = lax.optimization_barrier(combine(factors.inverse, design))
     gram = products(columns, columns)
     few = row.sum(0) <= design.shape[0]
     identity = jnp.eye(gram.shape[0], dtype=gram.dtype)[..., None]
@@ -191,7 +192,7 @@ def factorise(design: Float[Array, "k time lanes"], constant: bool) -> Factors:
         weights = jnp.zeros_like(triangle[0])
         for _ in range(2):
             part = sum_rows(basis * v[None])
-            v = v - (part[:, None] * basis).sum(0)
+            v = v - combine(part[:, None], basis)[0]
             weights = weights + part
         pivot = jnp.sqrt(sum_rows(v**2))
         weights = jnp.where(jnp.arange(k)[:, None] == at, pivot[None], weights)
@@ -289,7 +290,7 @@ def _meat(solved: _Solved, row, method: Method, constant: bool, variance):
         odd = full.any(0)
         left = jnp.where(full, 1, left)
         residual = residual / (jnp.sqrt(left) if method.covariance == "hc2" else left)
-    scores = columns * residual[None]
+    scores = lax.optimization_barrier(columns * residual[None])
     if method.covariance != "hac":
         return products(scores, scores), none, odd
     weight = jnp.array([0.0] * (constant and k > 1) + [1.0] * (k - (constant and k > 1)))
@@ -305,7 +306,7 @@ def _meat(solved: _Solved, row, method: Method, constant: bool, variance):
     return serial.meat, serial, odd
 
 
-def small_sample_factor(method: Method, rows: Float[Array, " lanes"], parameters: int) -> Float[Array, " lanes"]:
+def small_sample_factor(method: Method, rows: Any, parameters: int) -> Any:
     """What multiplies the covariance: 1 or n/(n − k).
 
     "hac" has n/(n − k) in Stata's `newey` and in R's `sandwich::kernHAC` (Andrews' bandwidth), and has none in
@@ -315,4 +316,5 @@ def small_sample_factor(method: Method, rows: Float[Array, " lanes"], parameters
         method.covariance == "hac"
         and (method.convention == "stata" or (method.convention == "sandwich" and method.lags == "andrews"))
     )
-    return rows / jnp.maximum(rows - parameters, 1) if corrected else jnp.ones_like(rows)
+    xp = namespace(rows)
+    return rows / xp.maximum(rows - parameters, 1) if corrected else xp.ones_like(rows)

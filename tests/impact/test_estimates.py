@@ -258,9 +258,9 @@ def test_an_outlier_of_1e12_is_survived():
 def test_compiles_once_for_a_shape(stocks):
     estimate(*stocks)
     glosten_harris_arrays(*map(jnp.asarray, simulate.batch(stocks)), lags="newey-west-fixed")
-    before = estimates._estimate._cache_size()
+    before = estimates.estimate_lanes._cache_size()
     estimate(*stocks[::-1])
-    assert estimates._estimate._cache_size() == before
+    assert estimates.estimate_lanes._cache_size() == before
 
 
 @pytest.mark.parametrize(

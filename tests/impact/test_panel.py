@@ -118,11 +118,12 @@ def test_works_in_float64_where_jax_is_in_32_bits(panel, stocks):
 def test_table_and_summary(panel):
     table = panel.table()
     names = ["symbol", "coefficient", "estimate", "std_error", "t", "n", "r2", "condition", "status"]
+    names += ["p", "durbin_watson", "rho"]
     assert table.columns == names
     assert table.height == 4 * len(LENGTHS)
     assert table["coefficient"].to_list()[:4] == list(COEFFICIENTS)
     assert table.filter(pl.col("symbol") == "S3")["status"].unique().to_list() == ["INSUFFICIENT_DATA"]
-    assert panel.to_pandas().shape == (28, 9)
+    assert panel.to_pandas().shape == (28, 12)
     text = " ".join(panel.summary().split())
     assert "Newey–West" in text
     assert "1 of 7 stocks could not be estimated" in text
@@ -152,7 +153,13 @@ def test_cross_section_is_winsorised(panel):
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [({"estimator": "gls"}, "'ols'"), ({"form": "x"}, "form"), ({"covariance": "x"}, "cov"), ({"lags": -3}, "lags")],
+    [
+        ({"estimator": "gls"}, "'ols'"),
+        ({"terms": ()}, "terms"),
+        ({"form": "x"}, "form"),
+        ({"covariance": "x"}, "cov"),
+        ({"lags": -3}, "lags"),
+    ],
 )
 def test_wrong_options_are_named(stocks, options, named):
     with pytest.raises(ValueError, match=named):
