@@ -130,7 +130,8 @@ def bartlett(
     if longest == 0:
         return own
     total, first = trailing_sums(scores, age, lags, longest)
-    half = products(scores, total - first / bandwidth[None, None])
+    # Computed once, and not again within each of the sums that read it.
+    half = products(scores, lax.optimization_barrier(total - first / bandwidth[None, None]))
     return half + transpose(half) - own
 
 

@@ -130,8 +130,8 @@ def regress_lanes(
         design: Regressors; the first is one throughout where `constant`. What is not a row is not read.
         row: Rows of the regression. One that is missing ends a stretch: nothing serial crosses it.
     """
-    design = jnp.where(row[None], design, 0)
-    response = jnp.where(row, response, 0)
+    # Barriers: what many sums read is computed once and not again within each of them.
+    design, response = lax.optimization_barrier((jnp.where(row[None], design, 0), jnp.where(row, response, 0)))
     zero = jnp.zeros_like(response[0])
     rho, iterations, unfinished = zero, jnp.zeros(zero.shape, jnp.int32), jnp.zeros(zero.shape, bool)
     broken = unfinished
@@ -147,6 +147,7 @@ def regress_lanes(
         rho, iterations, unfinished, broken = found
         both = jnp.concatenate([design, response[None]])
         both, row = autoregressive_errors.transformed(both, row, rho, method.estimator)
+        both = lax.optimization_barrier(both)
         design, response = both[:-1], both[-1]
     solved = _solved(design, response, row, constant)
     return _concluded(solved, response, row, method, constant, rho, iterations, unfinished, broken)
