@@ -73,7 +73,8 @@ def transpose(a: Float[Array, "k m lanes"]) -> Float[Array, "m k lanes"]:
 def ages(row: Bool[Array, "time lanes"]) -> Int[Array, "time lanes"]:
     """Rows that stand directly before each, without a gap: 0 at the first of a stretch, −1 where there is no row."""
     step = jnp.broadcast_to(jnp.arange(row.shape[0], dtype=jnp.int32)[:, None], row.shape)
-    return step - lax.cummax(jnp.where(row, -1, step), axis=0) - 1
+    # Many read it: the scan is not to be made again within each of them.
+    return lax.optimization_barrier(step - lax.cummax(jnp.where(row, -1, step), axis=0) - 1)
 
 
 def earlier(x: Array, steps: int = 1) -> Array:
