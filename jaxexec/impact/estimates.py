@@ -79,7 +79,6 @@ class ImpactEstimates(eqx.Module):
     std_errors: Float[Array, "*stocks terms"]
     covariance: Float[Array, "*stocks terms terms"]
     t: Float[Array, "*stocks terms"]
-    p: Float[Array, "*stocks terms"]
     intercept: Float[Array, "*stocks"]
     n: Int[Array, "*stocks"]
     r2: Float[Array, "*stocks"]
@@ -88,13 +87,15 @@ class ImpactEstimates(eqx.Module):
     order_flow: Float[Array, "*stocks k"]
     order_flow_std: Float[Array, "*stocks"]
     lags: Int[Array, "*stocks"]
-    bandwidth: Float[Array, "*stocks"]
-    rho: Float[Array, "*stocks"]
-    iterations: Int[Array, "*stocks"]
     status: Int[Array, "*stocks"]
     form: Form = eqx.field(static=True)
     covariance_type: Covariance = eqx.field(static=True)
     terms: tuple[Term, ...] = eqx.field(static=True, default=COEFFICIENTS)
+    # Estimates that come from elsewhere may lack these.
+    p: Float[Array, "*stocks terms"] | None = None
+    bandwidth: Float[Array, "*stocks"] | None = None
+    rho: Float[Array, "*stocks"] | None = None
+    iterations: Int[Array, "*stocks"] | None = None
 
 
 def glosten_harris_arrays(

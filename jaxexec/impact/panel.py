@@ -58,14 +58,14 @@ class Panel:
         estimates: `ImpactEstimates` with leading axis (stocks,), as NumPy arrays.
         estimator: "ols", "cochrane-orcutt" or "prais-winsten".
         lags: As asked for: a rule's name or a number.
-        method: All options of the regression and its errors.
+        method: All options of the regression and its errors; None where estimates come from elsewhere.
     """
 
     symbols: tuple[str, ...]
     estimates: ImpactEstimates
     estimator: str
     lags: int | str
-    method: Method
+    method: Method | None = None
 
     @property
     def usable(self) -> np.ndarray:
@@ -76,8 +76,9 @@ class Panel:
     def convention(self) -> str:
         """One sentence on the regression and its standard errors."""
         e, k = self.estimates, len(self.estimates.terms) + 1
-        lags = _RULES.get(str(self.lags), f"{self.lags} lags") + (", pre-whitened" if self.method.prewhiten else "")
-        corrected = small_sample_factor(self.method, np.array(100.0), k) > 1
+        method = self.method or Method()
+        lags = _RULES.get(str(self.lags), f"{self.lags} lags") + (", pre-whitened" if method.prewhiten else "")
+        corrected = small_sample_factor(method, np.array(100.0), k) > 1
         factor = f"factor n/(n − {k})" if corrected else "no small-sample correction"
         errors = _ERRORS[e.covariance_type].format(lags=lags, factor=factor, k=k)
         some = "" if e.terms == COEFFICIENTS else f" with {', '.join(e.terms)}"
@@ -104,9 +105,9 @@ class Panel:
                 "r2": np.repeat(np.asarray(e.r2), k),
                 "condition": np.repeat(np.asarray(e.condition), k),
                 "status": pl.Series([names[int(s)] for s in np.repeat(np.asarray(e.status), k)], dtype=pl.String),
-                "p": np.asarray(e.p).ravel(),
+                "p": None if e.p is None else np.asarray(e.p).ravel(),
                 "durbin_watson": np.repeat(np.asarray(e.durbin_watson), k),
-                "rho": np.repeat(np.asarray(e.rho), k),
+                "rho": None if e.rho is None else np.repeat(np.asarray(e.rho), k),
             }
         )
 
