@@ -215,12 +215,18 @@ class _Estimates:
 
     @classmethod
     def of(cls, panel: Panel, symbol: str) -> _Estimates:
+        from jaxexec.impact.estimates import COEFFICIENTS
         from jaxexec.numerics.status import Status
 
         row = panel.symbols.index(symbol)
         e = panel.estimates
         status = Status(int(np.asarray(e.status)[row]))
-        return cls(status.name, np.asarray(e.coefficients)[row], np.asarray(e.covariance)[row])
+        # A term that was left out of the equation is zero there, and known to be.
+        at = [COEFFICIENTS.index(term) for term in e.terms]
+        values, covariance = np.zeros(len(COEFFICIENTS)), np.zeros((len(COEFFICIENTS),) * 2)
+        values[at] = np.asarray(e.coefficients)[row]
+        covariance[np.ix_(at, at)] = np.asarray(e.covariance)[row]
+        return cls(status.name, values, covariance)
 
     @property
     def usable(self) -> bool:

@@ -1,5 +1,7 @@
 """From estimates to a market: what is derived, what is shrunk, what is assumed, and that all of it is said."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -65,6 +67,20 @@ def test_what_the_estimates_give():
     assert origin(c, "psi").origin == "derived"
     np.testing.assert_allclose(origin(c, "psi").std_error, np.hypot(2e-4, 200 * 5e-7))
     np.testing.assert_allclose(origin(c, "permanent_impact").std_error, np.hypot(1e-6, 1e-4 / 200))
+
+
+def test_a_term_that_was_left_out_is_zero():
+    whole = panel((0.0, LAMBDA, ZETA, 0.0))
+    some = dataclasses.replace(
+        whole.estimates,
+        coefficients=np.array([[LAMBDA, ZETA]]),
+        covariance=np.diag(ERRORS[1:3] ** 2)[None],
+        terms=("permanent_variable", "transitory_fixed"),
+    )
+    c = jx.calibrate(dataclasses.replace(whole, estimates=some), activity())
+    np.testing.assert_allclose(c.cost.psi, ZETA)
+    np.testing.assert_allclose(c.market.permanent_impact, LAMBDA)
+    np.testing.assert_allclose(origin(c, "psi").std_error, 2e-4)
 
 
 def test_speed_is_a_prior_and_says_so():

@@ -17,7 +17,8 @@ def impact(
     signed: Path,
     *,
     form: Literal["difference", "level"] = "difference",
-    covariance: Literal["hac", "ols", "hc0"] = "hac",
+    estimator: Literal["ols", "cochrane-orcutt", "prais-winsten"] = "ols",
+    covariance: Literal["hac", "ols", "hc0", "hc1", "hc2", "hc3"] = "hac",
     lags: str = "newey-west-fixed",
     winsorise: float = 0.01,
     common: Common = DEFAULT,
@@ -27,8 +28,9 @@ def impact(
     Args:
         signed: Folder that `jaxexec clean` wrote, or a Parquet file of signed trades.
         form: Glosten and Harris's equation in price changes or in prices.
+        estimator: Least squares, or feasible generalised least squares for errors that follow an AR(1).
         covariance: Kind of standard errors.
-        lags: Lags of the HAC covariance: a rule's name or a number.
+        lags: Lags of the HAC covariance: a number, newey-west-fixed, newey-west-1994 or andrews.
         winsorise: Share cut at each end in the cross-section.
     """
     if not 0 <= winsorise < 0.5:
@@ -36,13 +38,14 @@ def impact(
     inputs = signed_inputs(signed)
     if common.dry_run:
         return plan("impact", common, {"files to read": len(inputs)})
-    settings = {"form": form, "covariance": covariance, "lags": lags, "winsorise": winsorise}
+    settings = {"form": form, "estimator": estimator, "covariance": covariance, "lags": lags, "winsorise": winsorise}
     with open_run("impact", common, {**settings, "precision": common.precision}, inputs) as run:
         run.start_jax()
         from jaxexec import impact as estimates
 
         count = int(lags) if lags.isdigit() else lags
-        panel = estimates.glosten_harris(signed_parts(signed), form=form, covariance=covariance, lags=count)  # pyright: ignore
+        options = {"form": form, "estimator": estimator, "covariance": covariance, "lags": count}
+        panel = estimates.glosten_harris(signed_parts(signed), **options)  # pyright: ignore
         return report_panel(run, panel, winsorise)
 
 

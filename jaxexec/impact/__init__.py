@@ -18,6 +18,7 @@ from jaxexec.impact.measured import Measured
 from jaxexec.impact.measures import Measures
 from jaxexec.impact.panel import Panel, glosten_harris, summarise
 from jaxexec.impact.realised_variance import RealisedVariance, realised_variance_arrays
+from jaxexec.impact.regression import Regression, regress
 from jaxexec.impact.roll import roll_spread_arrays
 from jaxexec.impact.spreads import quoted_spread_arrays, spread_measures_arrays
 from jaxexec.impact.tape_measures import (
@@ -37,6 +38,7 @@ __all__ = [
     "Measures",
     "Panel",
     "RealisedVariance",
+    "Regression",
     "TradeResponses",
     "activity",
     "expected_sign",
@@ -54,6 +56,7 @@ __all__ = [
     "quoted_spread_arrays",
     "realised_variance_arrays",
     "realised_volatility",
+    "regress",
     "roll_spread",
     "roll_spread_arrays",
     "spread_measures",

@@ -1,64 +1,84 @@
 """Glosten–Harris/Sadka impact estimates on arrays: traced, batched, differentiable."""
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxexec.impact import passes
-from jaxexec.impact.passes import Block, Covariance, Form, OrderFlow, ScoreSums
+from jaxexec.impact.inference import all_finite, first_status, inference, poisoned
+from jaxexec.impact.passes import Block, Form, OrderFlow, Term
+from jaxexec.impact.regression import check_lags, checked_method
 from jaxexec.numerics.arrays import as_float, unify
-from jaxexec.numerics.moments import (
-    BLOCKS,
-    Fit,
-    Moments,
-    least_squares,
-    most_newey_west_lags,
-    newey_west_lags,
-    sandwich,
-)
-from jaxexec.numerics.status import Status, poison, replace_where
+from jaxexec.numerics.autoregressive_errors import Autocorrelation, Estimator
+from jaxexec.numerics.long_run import Rule
+from jaxexec.numerics.moments import BLOCKS
+from jaxexec.numerics.regression import Convention, Covariance, LaneFit, Method, regress_lanes
+from jaxexec.numerics.status import Status, replace_where
 
-COEFFICIENTS = ("permanent_fixed", "permanent_variable", "transitory_fixed", "transitory_variable")
-PARAMETERS = 5  # the four coefficients and the intercept
+COEFFICIENTS: tuple[Term, ...] = get_args(Term)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is regressed on what, and how; every field is static.
+
+    Attributes:
+        form: "difference" or "level".
+        terms: Names of the coefficients, a part of `COEFFICIENTS` in its order.
+        order: Order of the order-flow autoregression.
+        method: See `Method`.
+    """
+
+    form: Form
+    terms: tuple[Term, ...]
+    order: int
+    method: Method
 
 
 class ImpactEstimates(eqx.Module):
     """Impact coefficients of one stock (no leading axis) or of a batch of stocks.
 
-    The last axis of `coefficients`, `std_errors` and `t` runs over permanent_fixed C, permanent_variable λ,
-    transitory_fixed ζ, transitory_variable ℓ: currency, currency per share, currency, currency per share.
+    The last axis of `coefficients`, `std_errors`, `t` and `p` runs over `terms`: of permanent_fixed C,
+    permanent_variable λ, transitory_fixed ζ and transitory_variable ℓ (currency, currency per share, currency, currency
+    per share) those that were asked for.
 
     Attributes:
-        coefficients: (..., 4).
-        std_errors: (..., 4), by the convention of `covariance_type`, without a small-sample factor for "hac" and "hc0".
-        covariance: Covariance matrix of the coefficients, (..., 4, 4).
-        t: Coefficient over standard error, (..., 4); infinite where the fit is perfect.
+        coefficients: (..., terms).
+        std_errors: (..., terms), by `covariance_type` and the convention asked for.
+        covariance: Covariance matrix of the coefficients, (..., terms, terms).
+        t: Coefficient over standard error, (..., terms); infinite where the fit is perfect.
+        p: Two-sided probability of such a t under the normal distribution, (..., terms).
         intercept: Mean price change that is not explained, currency per trade, (...).
-        n: Rows used, (...). The first `order` trades of a stock's every segment are used up by the autoregression.
-        r2: Coefficient of determination, (...).
-        durbin_watson: Of the residuals, within segments, (...).
-        condition: 2-norm condition number of the four regressors, centred and scaled to unit length, (...).
-        order_flow: Intercept (shares) and weights of the autoregression of signed size, (..., 1 + order).
-        order_flow_std: σ_ε, shares, (...).
-        lags: Newey–West lags used (0 for other covariances), (...).
+        n: Rows used, (...). The first `order` trades of a stock's every segment are used up by the autoregression, one
+            more by Cochrane and Orcutt's differences.
+        r2: Coefficient of determination, (...); of the transformed rows where errors are autoregressive.
+        durbin_watson: Of the (transformed) residuals, within segments, (...).
+        condition: 2-norm condition number of the regressors, centred and scaled to unit length, (...).
+        order_flow: Intercept (shares) and weights of the autoregression of signed size, (..., 1 + order); NaN where it
+            cannot be fitted and no permanent term needs it.
+        order_flow_std: σ_ε, shares, (...); NaN in the same case.
+        lags: Largest lag with a weight in a "hac" covariance (0 for others), (...).
+        bandwidth: S of its weights 1 − j/S, (...).
+        rho: Autocorrelation of the errors, (...); 0 for estimator "ols".
+        iterations: Values of ρ that were tried, (...).
         status: `Status`, (...). OK_INACCURATE means a condition number beyond eps^(−1/4).
         form: "difference" or "level".
-        covariance_type: "hac", "hc0" or "ols".
+        covariance_type: "hac", "ols", "hc0", "hc1", "hc2" or "hc3".
+        terms: Names along the last axis.
     """
 
-    coefficients: Float[Array, "*stocks 4"]
-    std_errors: Float[Array, "*stocks 4"]
-    covariance: Float[Array, "*stocks 4 4"]
-    t: Float[Array, "*stocks 4"]
+    coefficients: Float[Array, "*stocks terms"]
+    std_errors: Float[Array, "*stocks terms"]
+    covariance: Float[Array, "*stocks terms terms"]
+    t: Float[Array, "*stocks terms"]
     intercept: Float[Array, "*stocks"]
     n: Int[Array, "*stocks"]
     r2: Float[Array, "*stocks"]
@@ -70,6 +90,12 @@ class ImpactEstimates(eqx.Module):
     status: Int[Array, "*stocks"]
     form: Form = eqx.field(static=True)
     covariance_type: Covariance = eqx.field(static=True)
+    terms: tuple[Term, ...] = eqx.field(static=True, default=COEFFICIENTS)
+    # Estimates that come from elsewhere may lack these.
+    p: Float[Array, "*stocks terms"] | None = None
+    bandwidth: Float[Array, "*stocks"] | None = None
+    rho: Float[Array, "*stocks"] | None = None
+    iterations: Int[Array, "*stocks"] | None = None
 
 
 def glosten_harris_arrays(
@@ -80,8 +106,14 @@ def glosten_harris_arrays(
     *,
     form: Form = "difference",
     covariance: Covariance = "hac",
-    lags: int | Literal["newey-west-fixed"] | None = None,
+    lags: int | Rule | None = None,
     order: int = 5,
+    terms: Sequence[Term] = COEFFICIENTS,
+    estimator: Estimator = "ols",
+    prewhiten: bool = False,
+    convention: Convention = "statsmodels",
+    autocorrelation: Autocorrelation = "yule-walker",
+    max_iterations: int = 100,
 ) -> ImpactEstimates:
     """Price impact of signed trades, fixed and per share, permanent and transitory.
 
@@ -99,45 +131,55 @@ def glosten_harris_arrays(
         size: Trade sizes, shares, not negative, same shape.
         sign: +1 buyer-initiated, −1 seller-initiated, 0 unknown, same shape.
         mask: True for a real trade, same shape; padding belongs at the end of a row. A False slot within a row ends a
-            segment: no lag or difference crosses it. Put at least `lags` of them between two days, so that no
-            Newey–West product crosses either.
+            segment: no lag, difference or Newey–West product crosses it.
         form: See above.
-        covariance: "hac" (Newey–West with Bartlett weights), "hc0" (White) or "ols", each as statsmodels has it without
-            small-sample correction.
+        covariance: "hac" (Newey–West with Bartlett weights), "ols", or White's "hc0" to "hc3".
         lags: Newey–West lags, at least 0 and fewer than the trades; None or "newey-west-fixed" is ⌊4 (n/100)^{2/9}⌋ of
-            each stock's rows n.
+            each stock's rows n; "newey-west-1994" and "andrews" look at the scores.
         order: Order of the autoregression.
+        terms: Which of the four coefficients are in the equation, by their names in `COEFFICIENTS`; results are in that
+            order. Without permanent terms order flow need not be predictable.
+        estimator: "ols"; "cochrane-orcutt" or "prais-winsten" for errors u_t = ρ u_{t−1} + e_t within a segment.
+        prewhiten, convention, autocorrelation, max_iterations: As in `regress`, where small-sample factors are listed.
 
     Returns:
         `ImpactEstimates`. A stock that cannot be estimated has NaN values, NaN derivatives and a status:
-        NONFINITE_INPUT (also a negative size or a sign that is none), INSUFFICIENT_DATA (n ≤ order + 1, n ≤ 5 or
-        n ≤ lags), RANK_DEFICIENT (one-sided flow, constant size, …), ILL_CONDITIONED (condition beyond eps^(−1/3)).
+        NONFINITE_INPUT (also a negative size or a sign that is none), INSUFFICIENT_DATA (n ≤ order + 1, n ≤ terms + 1
+        or n ≤ lags), RANK_DEFICIENT (one-sided flow, constant size, …), ILL_CONDITIONED (condition beyond eps^(−1/3),
+        |ρ| ≥ 1, and the other causes `regress` names), MAX_STEPS (ρ did not settle).
         Differentiable with respect to `price` and `size` for given signs. In float64 estimates agree with statsmodels
         to 1e-9; in float32 to about 1e-3 where the condition is below 50, prices being the limit: pass them less their
         first value.
 
     Raises:
-        ValueError: shapes, `form`, `covariance`, `lags` or `order` are not as above.
+        ValueError: a shape or an option is not as above.
     """
-    check_options(form, covariance, lags, order)
+    method = checked_method(estimator, covariance, lags, prewhiten, convention, autocorrelation, max_iterations)
+    model = checked_model(form, terms, order, method)
     arrays = unify((as_float("price", price), as_float("size", size), as_float("sign", sign)))
-    return _checked(arrays, mask, form=form, covariance=covariance, lags=lags, order=order)
+    return _checked(arrays, mask, model)
 
 
 def check_options(form: str, covariance: str, lags, order: int) -> None:
     """Raise a ValueError that names the option and what it may be."""
+    checked_model(
+        form, COEFFICIENTS, order, checked_method("ols", covariance, lags, False, "statsmodels", "yule-walker", 1)
+    )
+
+
+def checked_model(form, terms, order, method: Method) -> Model:
+    """`Model`, or a ValueError that names the option and what it may be."""
     if form not in get_args(Form):
         raise ValueError(f"form must be one of {get_args(Form)}, got {form!r}")
-    if covariance not in get_args(Covariance):
-        raise ValueError(f"covariance must be one of {get_args(Covariance)}, got {covariance!r}")
-    whole = isinstance(lags, int | np.integer) and not isinstance(lags, bool) and lags >= 0
-    if not (whole or lags is None or lags == "newey-west-fixed"):
-        raise ValueError(f"lags must be 'newey-west-fixed' or a whole number that is not negative, got {lags!r}")
+    names = () if isinstance(terms, str) else tuple(terms)
+    if not names or len(set(names)) < len(names) or not set(names) <= set(COEFFICIENTS):
+        raise ValueError(f"terms must be different names out of {COEFFICIENTS}, got {terms!r}")
     if not isinstance(order, int) or order < 1:
         raise ValueError(f"order must be a positive whole number, got {order!r}")
+    return Model(form, tuple(term for term in COEFFICIENTS if term in names), order, method)
 
 
-def _checked(arrays: tuple[Array, Array, Array], mask: ArrayLike | None, *, form, covariance, lags, order: int):
+def _checked(arrays: tuple[Array, Array, Array], mask: ArrayLike | None, model: Model) -> ImpactEstimates:
     price, size, sign = arrays
     if price.ndim not in (1, 2):
         raise ValueError(f"price must have shape (trades,) or (stocks, trades), got {price.shape}")
@@ -145,14 +187,13 @@ def _checked(arrays: tuple[Array, Array, Array], mask: ArrayLike | None, *, form
     for name, value in (("size", size), ("sign", sign), ("mask", mask)):
         if value.shape != price.shape:
             raise ValueError(f"{name} must have the shape of price, {price.shape}, got {value.shape}")
-    fixed = None if lags in (None, "newey-west-fixed") else int(lags)
-    if fixed is not None and covariance == "hac" and fixed >= max(price.shape[-1], 1):
-        raise ValueError(f"lags must be fewer than the {price.shape[-1]} trades, got {fixed}")
-    return _estimate(price, size, sign, mask, form=form, covariance=covariance, lags=fixed, order=order)
+    check_lags(model.method, price.shape[-1])
+    return estimate_lanes(price, size, sign, mask, model)
 
 
-@partial(jax.jit, static_argnames=("form", "covariance", "lags", "order"))
-def _estimate(price, size, sign, mask, *, form: Form, covariance: Covariance, lags: int | None, order: int):
+@partial(jax.jit, static_argnames=("model",))
+def estimate_lanes(price: Array, size: Array, sign: Array, mask: Array, model: Model) -> ImpactEstimates:
+    """`glosten_harris_arrays` of arguments that have been checked."""
     single = price.ndim == 1
     price, size, sign, mask = (x[:, None] if single else x.T for x in (price, size, sign, mask))
     valid = jnp.isfinite(price) & (size >= 0) & jnp.isfinite(size) & ((sign == 0) | (jnp.abs(sign) == 1))
@@ -162,132 +203,90 @@ def _estimate(price, size, sign, mask, *, form: Form, covariance: Covariance, la
         replace_where(jnp.broadcast_to(bad[None], x.shape), x, jnp.zeros_like(x)) for x in (price, size, sign)
     )
     price, size, sign = (jnp.where(mask, x, 0) for x in (price, size, sign))
-    longest = 0
-    if covariance == "hac":
-        longest = most_newey_west_lags(price.shape[0]) if lags is None else lags
-    block, mean, sign_mean = _block(price, size, sign, mask, order, longest)
-    flow_fit = passes.fit_order_flow(passes.flow_products(block, mean, order), mean, sign_mean)
-    used = jnp.zeros_like(flow_fit.rows)
-    if covariance == "hac":
-        used = newey_west_lags(flow_fit.rows, longest) if lags is None else jnp.full_like(flow_fit.rows, lags)
-    moments = Moments.from_gram(passes.impact_products(block, flow_fit, form))
-    fit = least_squares(moments)
-    sums = passes.score_sums(block, flow_fit, moments, fit, used, form=form, covariance=covariance, longest=longest)
-    result = conclude(flow_fit, moments, fit, sums, used, bad, form=form, covariance=covariance)
+    block, mean, sign_mean = _block(price, size, sign, mask, model.order)
+    flow_fit = passes.fit_order_flow(passes.flow_products(block, mean, model.order), mean, sign_mean)
+    *columns, change = passes.regressors(block, flow_fit, model.form, model.terms, block.halo)
+    design = jnp.stack([jnp.ones_like(change), *columns])
+    fit = regress_lanes(design, change, block.row[block.halo :], model.method, constant=True)
+    intercept = fit.coefficients[0]
+    fit = fit._replace(coefficients=fit.coefficients[1:], covariance=fit.covariance[1:, 1:])
+    result = report(flow_fit, fit, intercept, bad, model)
     return jax.tree.map(lambda x: x[0], result) if single else result
 
 
-def _block(price, size, sign, mask, order: int, longest: int) -> tuple[Block, Array, Array]:
-    """The lanes with room for the lags in front and for the last windows behind, and the means of flow and sign."""
+def _block(price, size, sign, mask, order: int) -> tuple[Block, Array, Array]:
+    """The lanes with room for the lags in front, and the means of flow and sign."""
     count = jnp.maximum(mask.sum(0, dtype=price.dtype), 1)
-    front = order + max(longest, 1)
-    behind = longest + -(price.shape[0] + longest) % BLOCKS
-    room = ((front, behind), (0, 0))
+    room = ((order, -price.shape[0] % BLOCKS), (0, 0))
     flow = sign * size
     change = price - jnp.concatenate([jnp.zeros_like(price[:1]), price[:-1]])
     real = jnp.pad(mask, room)
     row = real
     for lag in range(1, order + 1):
         row = row & jnp.concatenate([jnp.zeros_like(real[:lag]), real[:-lag]])
-    padded = Block(jnp.pad(flow, room), jnp.pad(sign, room), jnp.pad(change, room), row, front)
+    padded = Block(jnp.pad(flow, room), jnp.pad(sign, room), jnp.pad(change, room), row, order)
     mean = lax.stop_gradient(flow.sum(0) / count)
     return padded, mean, lax.stop_gradient(sign.sum(0) / count)
 
 
-def conclude(
-    flow_fit: OrderFlow,
-    moments: Moments,
-    fit: Fit,
-    sums: ScoreSums,
-    lags: Int[Array, " lanes"],
-    bad: Bool[Array, " lanes"],
-    *,
-    form: Form,
-    covariance: Covariance,
+def report(
+    flow_fit: OrderFlow, fit: LaneFit, intercept: Float[Array, " lanes"], bad: Bool[Array, " lanes"], model: Model
 ) -> ImpactEstimates:
-    """Estimates, errors and statuses from the sums of the three passes; lanes come first in the result."""
-    correction = (fit.inverse * sums.gradient[None]).sum(1)
-    slopes = fit.slopes + correction
-    squares = jnp.maximum(sums.squares - (correction * sums.gradient).sum(0), 0)
-    shift = jnp.stack([flow_fit.sign_mean, flow_fit.mean]) if form == "level" else jnp.zeros_like(slopes[2:])
-    intercept = moments.mean[4] - (slopes * moments.mean[:4]).sum(0) - (slopes[2:] * shift).sum(0)
-    freedom = jnp.maximum(moments.count - PARAMETERS, 1)
-    if covariance == "ols":
-        matrix = fit.inverse * (squares / freedom)[None, None]
-    else:
-        matrix = sandwich(fit.inverse, sums.meat / (lags + 1).astype(squares.dtype)[None, None])
-    errors = _root(jnp.stack([matrix[k, k] for k in range(4)]))
-    t = jnp.where(errors > 0, slopes / jnp.where(errors > 0, errors, 1), jnp.sign(slopes) * jnp.inf)
-    total = moments.comoment[4, 4]
-    r2 = 1 - squares / jnp.where(total > 0, total, 1)
-    durbin_watson = sums.neighbours / jnp.where(sums.squares > 0, sums.squares, 1)
-    order_flow = jnp.concatenate([flow_fit.intercept[None], flow_fit.coefficients])
-    values = (slopes, errors, matrix, intercept, r2, durbin_watson, order_flow, flow_fit.residual_std)
-    status = _status(flow_fit, fit, values, lags, bad)
-    values = _poisoned((*values, t), status > Status.LOCAL)
-    condition = jnp.where(status == Status.INSUFFICIENT_DATA, jnp.nan, fit.condition)
+    """Estimates, errors and statuses of a regression of `model`; lanes come first in the result.
+
+    Args:
+        fit: Without the intercept.
+        intercept: That of the columns as `passes.regressors` makes them.
+        bad: Lanes with an input that is none.
+    """
+    if model.form == "level":
+        shift = {"transitory_fixed": flow_fit.sign_mean, "transitory_variable": flow_fit.mean}
+        for at, term in enumerate(model.terms):
+            intercept = intercept - fit.coefficients[at] * shift.get(term, 0)
+    errors, t, p = inference(fit.coefficients, fit.covariance)
+    order_flow = jnp.concatenate([flow_fit.intercept[None], flow_fit.coefficients, flow_fit.residual_std[None]])
+    values = (fit.coefficients, errors, fit.covariance, intercept, fit.r2, fit.durbin_watson, order_flow, fit.rho)
+    status = _status(flow_fit, fit, values, bad, model)
+    lost = status > Status.LOCAL
+    values = poisoned((*values[:6], fit.rho, t, p, fit.bandwidth), lost)
+    order_flow = poisoned((order_flow,), lost | flow_fit.failed)[0]
+    condition = jnp.where(bad | (status == Status.INSUFFICIENT_DATA), jnp.nan, fit.condition)
     return ImpactEstimates(
         coefficients=values[0],
         std_errors=values[1],
         covariance=values[2],
-        t=values[8],
+        t=values[7],
+        p=values[8],
         intercept=values[3],
-        n=flow_fit.rows,
+        n=fit.rows,
         r2=values[4],
         durbin_watson=values[5],
-        condition=jnp.where(bad, jnp.nan, condition),
-        order_flow=values[6],
-        order_flow_std=values[7],
-        lags=lags,
+        condition=condition,
+        order_flow=order_flow[:, :-1],
+        order_flow_std=order_flow[:, -1],
+        lags=fit.lags,
+        bandwidth=values[9],
+        rho=values[6],
+        iterations=fit.iterations,
         status=status,
-        form=form,
-        covariance_type=covariance,
+        form=model.form,
+        covariance_type=model.method.covariance,
+        terms=model.terms,
     )
 
 
-def _status(flow_fit: OrderFlow, fit: Fit, values, lags, bad) -> Int[Array, " lanes"]:
-    """One status a lane; the causes that explain the others come first."""
-    order = flow_fit.coefficients.shape[0]
+def _status(flow_fit: OrderFlow, fit: LaneFit, values, bad, model: Model) -> Int[Array, " lanes"]:
     eps = float(jnp.finfo(flow_fit.mean.dtype).eps)
-    few = (flow_fit.rows <= max(order + 1, PARAMETERS)) | (flow_fit.rows <= lags)
-    # One refinement leaves (condition² eps)²: below 1e-10 in float64 at eps^(−1/3), where standard errors keep 1e-5.
-    finite = jnp.stack([jnp.isfinite(x).all(tuple(range(x.ndim - 1))) for x in values]).all(0)
-    return jnp.select(
-        [
-            bad,
-            few,
-            flow_fit.failed | fit.deficient,
-            fit.condition > eps ** (-1 / 3),
-            ~finite,
-            fit.condition > eps ** (-1 / 4),
-        ],
-        [
-            jnp.full_like(lags, status)
-            for status in (
-                Status.NONFINITE_INPUT,
-                Status.INSUFFICIENT_DATA,
-                Status.RANK_DEFICIENT,
-                Status.ILL_CONDITIONED,
-                Status.NONFINITE_INTERNAL,
-                Status.OK_INACCURATE,
-            )
-        ],
-        jnp.full_like(lags, Status.OK),
+    needed = any(term.startswith("permanent") for term in model.terms)
+    few = fit.few | (flow_fit.rows <= model.order + 1)
+    # Sums lose the square of the condition number; at eps^(−1/3), refined, standard errors keep 1e-5 in float64.
+    return first_status(
+        bad.shape,
+        (bad, Status.NONFINITE_INPUT),
+        (few, Status.INSUFFICIENT_DATA),
+        ((flow_fit.failed & needed) | fit.deficient, Status.RANK_DEFICIENT),
+        ((fit.condition > eps ** (-1 / 3)) | fit.broken, Status.ILL_CONDITIONED),
+        (fit.unfinished, Status.MAX_STEPS),
+        (~all_finite(values), Status.NONFINITE_INTERNAL),
+        (fit.condition > eps ** (-1 / 4), Status.OK_INACCURATE),
     )
-
-
-def _root(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """√x with a zero derivative at 0 (a perfect fit)."""
-    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
-
-
-def _poisoned(values: Sequence[Array], failed: Bool[Array, " lanes"]) -> list[Array]:
-    """All values, NaN in failed lanes, lanes first; poisoned in one piece, which compiles nine times faster."""
-    lanes = failed.shape[0]
-    flat = jnp.concatenate([x.reshape(math.prod(x.shape[:-1]), lanes) for x in values])
-    lost = jnp.broadcast_to(failed[None], flat.shape)
-    # `poison` wants finite numbers inside failed lanes.
-    flat = poison(jnp.where(lost & ~jnp.isfinite(flat), 0, flat), lost).T
-    ends = np.cumsum([math.prod(x.shape[:-1]) for x in values])
-    parts = jnp.split(flat, ends[:-1], axis=1)
-    return [part.reshape(lanes, *x.shape[:-1]) for part, x in zip(parts, values, strict=True)]

@@ -9,8 +9,8 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
+from jaxexec.impact.influence import Regression, before, delta_method, regress, unbroken
 from jaxexec.impact.measured import Lags, Measured, check_arrays, check_lags, conclude, enter, poisoned
-from jaxexec.impact.regression import Regression, before, delta_method, regress, unbroken
 from jaxexec.numerics.moments import sum_time
 from jaxexec.numerics.status import Status
 

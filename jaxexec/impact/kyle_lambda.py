@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxexec.impact.influence import delta_method, regress
 from jaxexec.impact.measured import Lags, Measured, check_arrays, check_lags, conclude, enter
-from jaxexec.impact.regression import delta_method, regress
 from jaxexec.numerics.moments import sum_time
 from jaxexec.numerics.status import Status
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxexec.impact.influence import delta_method, weighted_means
 from jaxexec.impact.measured import Lags, Measured, check_arrays, check_lags, conclude
-from jaxexec.impact.regression import delta_method, weighted_means
 from jaxexec.impact.trade_indicator import sign_regression
 from jaxexec.numerics.status import Status
 

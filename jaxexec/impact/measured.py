@@ -10,7 +10,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxexec.impact.regression import newey_west
+from jaxexec.impact.influence import newey_west
 from jaxexec.numerics.arrays import as_float, unify
 from jaxexec.numerics.moments import most_newey_west_lags, newey_west_lags
 from jaxexec.numerics.status import Status, poison, replace_where

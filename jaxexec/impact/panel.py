@@ -4,30 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
-from jaxexec.impact.estimates import COEFFICIENTS, ImpactEstimates, check_options
+from jaxexec.impact.batches import estimate_in_batches
+from jaxexec.impact.estimates import COEFFICIENTS, ImpactEstimates, Model, checked_model
 from jaxexec.impact.lanes import Segments
-from jaxexec.impact.passes import Covariance, Form
-from jaxexec.impact.tape_estimates import estimate_tape
+from jaxexec.impact.passes import Form, Term
+from jaxexec.impact.regression import checked_method
+from jaxexec.impact.tape_estimates import adds_up, estimate_tape
+from jaxexec.numerics.autoregressive_errors import Autocorrelation, Estimator
+from jaxexec.numerics.long_run import Rule
+from jaxexec.numerics.regression import Convention, Covariance, Method, small_sample_factor
 from jaxexec.numerics.status import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     import polars as pl
     from matplotlib.figure import Figure
 
-_ESTIMATORS = ("ols",)
-_UNITS = ("currency", "currency per share", "currency", "currency per share")
+_UNITS = dict(zip(COEFFICIENTS, ("currency", "currency per share") * 2, strict=True))
 _FEW = 6  # stocks up to which a plot shows error bars instead of distributions
-_CONVENTIONS = {
-    "hac": "Newey–West standard errors: Bartlett weights, {lags}, no small-sample correction, products within a date",
-    "hc0": "White (HC0) standard errors, no small-sample correction",
-    "ols": "classical standard errors, residual variance with n − 5 degrees of freedom",
+_RULES = {
+    "newey-west-fixed": "4(n/100)^(2/9) lags",
+    "newey-west-1994": "lags of Newey and West (1994)",
+    "andrews": "the bandwidth of Andrews (1991)",
 }
+_ERRORS = {
+    "hac": "Newey–West standard errors: Bartlett weights, {lags}, {factor}, products within a date",
+    "hc0": "White (HC0) standard errors, no small-sample correction",
+    "hc1": "White (HC1) standard errors, factor n/(n − {k})",
+    "hc2": "White (HC2) standard errors: squares over 1 − leverage",
+    "hc3": "White (HC3) standard errors: squares over (1 − leverage)²",
+    "ols": "classical standard errors, residual variance with n − {k} degrees of freedom",
+}
+_ESTIMATORS = {"ols": "OLS", "cochrane-orcutt": "Cochrane–Orcutt", "prais-winsten": "Prais–Winsten"}
 
 
 @runtime_checkable
@@ -44,14 +59,16 @@ class Panel:
     Attributes:
         symbols: Names of the stocks, verbatim.
         estimates: `ImpactEstimates` with leading axis (stocks,), as NumPy arrays.
-        estimator: "ols".
-        lags: As asked for: "newey-west-fixed" or a number.
+        estimator: "ols", "cochrane-orcutt" or "prais-winsten".
+        lags: As asked for: a rule's name or a number.
+        method: All options of the regression and its errors; None where estimates come from elsewhere.
     """
 
     symbols: tuple[str, ...]
     estimates: ImpactEstimates
     estimator: str
     lags: int | str
+    method: Method | None = None
 
     @property
     def usable(self) -> np.ndarray:
@@ -61,24 +78,29 @@ class Panel:
     @property
     def convention(self) -> str:
         """One sentence on the regression and its standard errors."""
-        e = self.estimates
-        lags = "4(n/100)^(2/9) lags" if self.lags == "newey-west-fixed" else f"{self.lags} lags"
-        errors = _CONVENTIONS[e.covariance_type].format(lags=lags)
-        return f"Glosten–Harris, {e.form} form, {self.estimator.upper()}. {errors}."
+        e, k = self.estimates, len(self.estimates.terms) + 1
+        method = self.method or Method()
+        lags = _RULES.get(str(self.lags), f"{self.lags} lags") + (", pre-whitened" if method.prewhiten else "")
+        corrected = small_sample_factor(method, np.array(100.0), k) > 1
+        factor = f"factor n/(n − {k})" if corrected else "no small-sample correction"
+        errors = _ERRORS[e.covariance_type].format(lags=lags, factor=factor, k=k)
+        some = "" if e.terms == COEFFICIENTS else f" with {', '.join(e.terms)}"
+        return f"Glosten–Harris, {e.form} form{some}, {_ESTIMATORS[self.estimator]}. {errors}."
 
     def table(self) -> pl.DataFrame:
-        """A row a stock and coefficient: symbol, coefficient, estimate, std_error, t, n, r2, condition, status.
+        """A row a stock and coefficient.
 
+        Columns: symbol, coefficient, estimate, std_error, t, n, r2, condition, status, p, durbin_watson, rho.
         `estimate` and `std_error` are in currency (fixed) or currency per share (variable); `status` is a name.
         """
         import polars as pl
 
-        e, k = self.estimates, len(COEFFICIENTS)
+        e, k = self.estimates, len(self.estimates.terms)
         names = {int(s): s.name for s in Status}
         return pl.DataFrame(
             {
                 "symbol": pl.Series([s for s in self.symbols for _ in range(k)], dtype=pl.String),
-                "coefficient": pl.Series(list(COEFFICIENTS) * len(self.symbols), dtype=pl.String),
+                "coefficient": pl.Series(list(e.terms) * len(self.symbols), dtype=pl.String),
                 "estimate": np.asarray(e.coefficients).ravel(),
                 "std_error": np.asarray(e.std_errors).ravel(),
                 "t": np.asarray(e.t).ravel(),
@@ -86,6 +108,9 @@ class Panel:
                 "r2": np.repeat(np.asarray(e.r2), k),
                 "condition": np.repeat(np.asarray(e.condition), k),
                 "status": pl.Series([names[int(s)] for s in np.repeat(np.asarray(e.status), k)], dtype=pl.String),
+                "p": None if e.p is None else np.asarray(e.p).ravel(),
+                "durbin_watson": np.repeat(np.asarray(e.durbin_watson), k),
+                "rho": None if e.rho is None else np.repeat(np.asarray(e.rho), k),
             }
         )
 
@@ -118,7 +143,7 @@ class Panel:
             f" {failed} of {len(self.symbols)} stocks could not be estimated." if failed else ""
         )
         if len(self.symbols) <= _FEW:
-            frame, title = self.table(), "Price impact"
+            frame, title = self.table().drop("durbin_watson", "rho"), "Price impact"
         else:
             frame, title = summarise(self).drop("unit"), f"Price impact, {int(self.usable.sum()):,} stocks"
             footer += " Cross-section winsorised at 1% and 99%; fixed in currency, variable in currency per share."
@@ -127,30 +152,36 @@ class Panel:
     def plot(self, winsorise: tuple[float, float] | None = (0.01, 0.99)) -> Figure:
         """Violins of the winsorised cross-section, or error bars where there are at most six stocks.
 
-        Coefficients are divided by their cross-sectional standard deviation, so that one axis serves all four; for
+        Coefficients are divided by their cross-sectional standard deviation, so that one axis serves all; for
         a few stocks t statistics are shown, with their unit intervals.
         """
         from jaxexec.presentation import error_bars, violins
 
         if len(self.symbols) <= _FEW:
-            labels = [f"{s} {c}" for s in self.symbols for c in COEFFICIENTS]
+            labels = [f"{s} {c}" for s in self.symbols for c in self.estimates.terms]
             t = np.asarray(self.estimates.t).ravel()
             return error_bars(labels, t, np.ones_like(t), "Price impact", "estimate over its standard error")
         samples = {}
-        for k, name in enumerate(COEFFICIENTS):
+        for k, name in enumerate(self.estimates.terms):
             values = _winsorised(np.asarray(self.estimates.coefficients)[self.usable, k], winsorise)
             spread = values.std(ddof=1) if len(values) > 1 else 1.0
-            samples[f"{name} ({_UNITS[k]})"] = values / (spread or 1.0)
+            samples[f"{name} ({_UNITS[name]})"] = values / (spread or 1.0)
         return violins(samples, "Price impact across stocks", "coefficient over its standard deviation")
 
 
 def glosten_harris(
     tape: Tape | Iterable[Tape],
     form: Form = "difference",
-    estimator: Literal["ols"] = "ols",
+    estimator: Estimator = "ols",
     covariance: Covariance = "hac",
-    lags: int | Literal["newey-west-fixed"] = "newey-west-fixed",
+    lags: int | Rule = "newey-west-fixed",
     order: int = 5,
+    *,
+    terms: Sequence[Term] = COEFFICIENTS,
+    prewhiten: bool = False,
+    convention: Convention = "statsmodels",
+    autocorrelation: Autocorrelation = "yule-walker",
+    max_iterations: int = 100,
 ) -> Panel:
     """Glosten–Harris/Sadka price impact of every stock of a tape; see `glosten_harris_arrays` for the equations.
 
@@ -158,14 +189,21 @@ def glosten_harris(
     within a date (statsmodels calls this "hac-panel"), so the first `order` trades of each date are used up.
     Computed in float64 whatever JAX's 64-bit flag says.
 
+    Ordinary least squares with errors "hac" (a number of lags, or "newey-west-fixed"), "ols", "hc0" or "hc1" needs only
+    sums over trades and reads the tape in three passes. All else goes stock by stock, in padded batches: slower, and a
+    batch holds at least one stock as a whole.
+
     Args:
         tape: A `jaxexec.tape.SignedTape`, or several that share no stock, such as a `jaxexec.tape.stream`: they are
             estimated one after the other.
         form: "difference" (Glosten and Harris, Sadka) or "level" (the thesis).
-        estimator: "ols".
-        covariance: "hac", "hc0" or "ols".
-        lags: Newey–West lags, or "newey-west-fixed" for ⌊4 (n/100)^{2/9}⌋ of each stock's pooled rows n.
+        estimator: "ols"; "cochrane-orcutt" or "prais-winsten" for errors that follow an AR(1) within a date.
+        covariance: "hac", "ols", "hc0", "hc1", "hc2" or "hc3".
+        lags: Newey–West lags; "newey-west-fixed" for ⌊4 (n/100)^{2/9}⌋ of each stock's pooled rows n;
+            "newey-west-1994" or "andrews" to find them from the scores.
         order: Order of the order-flow autoregression.
+        terms: Which of the four coefficients are in the equation, by their names in `COEFFICIENTS`.
+        prewhiten, convention, autocorrelation, max_iterations: As in `regress`, where small-sample factors are listed.
 
     Returns:
         `Panel`; stocks that cannot be estimated carry a status and NaN.
@@ -173,18 +211,20 @@ def glosten_harris(
     Raises:
         ValueError: An option is none of the above, or a size is not positive.
     """
-    check_options(form, covariance, lags, order)
-    if estimator not in _ESTIMATORS:
-        raise ValueError(f"estimator must be one of {_ESTIMATORS}, got {estimator!r}")
+    method = checked_method(estimator, covariance, lags, prewhiten, convention, autocorrelation, max_iterations)
+    model = checked_model(form, terms, order, method)
     if not isinstance(tape, Tape):
-        return _joined([glosten_harris(part, form, estimator, covariance, lags, order) for part in tape])
+        return _joined([_estimated(part, method, model) for part in tape])
+    return _estimated(tape, method, model)
+
+
+def _estimated(tape: Tape, method: Method, model: Model) -> Panel:
     segments = tape.segments()
     wrong = np.flatnonzero(np.asarray(segments.size) <= 0)
     if wrong.size:
         raise ValueError(f"size[{wrong[0]}] must be positive, got {segments.size[wrong[0]]}")
-    fixed = None if isinstance(lags, str) else int(lags)
-    estimates = estimate_tape(segments, form=form, covariance=covariance, lags=fixed, order=order)
-    return Panel(tuple(segments.symbols), estimates, estimator, lags)
+    estimates = (estimate_tape if adds_up(method) else estimate_in_batches)(segments, model)
+    return Panel(tuple(segments.symbols), estimates, method.estimator, method.lags, method)
 
 
 def _joined(panels: Sequence[Panel]) -> Panel:
@@ -197,7 +237,7 @@ def _joined(panels: Sequence[Panel]) -> Panel:
         twice = next(symbol for symbol in symbols if symbols.count(symbol) > 1)
         raise ValueError(f"symbol {twice!r} is in two tapes: its trades must be in one to be estimated together")
     estimates = jax.tree.map(lambda *parts: np.concatenate(parts), *(panel.estimates for panel in panels))
-    return Panel(symbols, estimates, first.estimator, first.lags)
+    return Panel(symbols, estimates, first.estimator, first.lags, first.method)
 
 
 def summarise(panel: Panel, winsorise: tuple[float, float] | None = (0.01, 0.99)) -> pl.DataFrame:
@@ -220,13 +260,13 @@ def summarise(panel: Panel, winsorise: tuple[float, float] | None = (0.01, 0.99)
     if winsorise is not None and not 0 <= winsorise[0] < winsorise[1] <= 1:
         raise ValueError(f"winsorise must be None or a pair 0 <= low < high <= 1, got {winsorise!r}")
     rows = []
-    for k, name in enumerate(COEFFICIENTS):
+    for k, name in enumerate(panel.estimates.terms):
         x = _winsorised(np.asarray(panel.estimates.coefficients)[panel.usable, k], winsorise)
         some, two = len(x) > 0, len(x) > 1
         rows.append(
             {
                 "coefficient": name,
-                "unit": _UNITS[k],
+                "unit": _UNITS[name],
                 "n": len(x),
                 "mean": float(x.mean()) if some else None,
                 "std": float(x.std(ddof=1)) if two else None,

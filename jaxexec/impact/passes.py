@@ -1,12 +1,14 @@
 """The three passes over a block of tape, and the small regressions between them.
 
 A `Block` has time first and lanes last. A lane is one stock, or one piece of a stock that carries enough of its past
-(the halo) to stand alone, so that the sums of all pieces of a stock add up to the stock. Both users of this file, the
-differentiable `glosten_harris_arrays` and the tape-sized `lanes`, therefore run the same arithmetic:
+(the halo) to stand alone, so that the sums of all pieces of a stock add up to the stock:
 
     pass 1   order-flow products              →  autoregression, expected flow, σ_ε
-    pass 2   products of the five columns     →  coefficients
+    pass 2   products of the columns          →  coefficients
     pass 3   residuals and score windows      →  refinement, R², Durbin–Watson, covariance
+
+`glosten_harris_arrays`, which has all rows of a stock at hand, takes pass 1 and the regressors from here and leaves the
+rest to `numerics.regression`.
 """
 
 from typing import Literal
@@ -16,10 +18,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxexec.impact.expected_sign import expected_sign
-from jaxexec.numerics.moments import Fit, Moments, bartlett_windows, gram, least_squares, sum_time
+from jaxexec.numerics.moments import Fit, Moments, gram, least_squares, sum_time
+from jaxexec.numerics.regression import Covariance
 
 Form = Literal["difference", "level"]
-Covariance = Literal["hac", "hc0", "ols"]
+Term = Literal["permanent_fixed", "permanent_variable", "transitory_fixed", "transitory_variable"]
 
 
 class Block(eqx.Module):
@@ -67,17 +70,17 @@ class ScoreSums(eqx.Module):
     """What pass 3 returns, summed over the rows of a lane.
 
     Attributes:
-        gradient: Σ u_t z_t with z centred, (4, lanes).
+        gradient: Σ u_t z_t with z centred, (terms, lanes).
         squares: Σ u_t², (lanes,).
         neighbours: Σ (u_t − u_{t−1})² over rows whose predecessor is a row of the same segment, (lanes,).
-        meat: Σ W_t W_tᵀ of windows, not yet divided by lags + 1 ("hac"), or Σ s_t s_tᵀ of scores ("hc0"), or zero
-            ("ols"), (4, 4, lanes).
+        meat: Σ W_t W_tᵀ of windows, not yet divided by lags + 1 ("hac"), or Σ s_t s_tᵀ of scores ("hc0", "hc1"), or
+            zero ("ols"), (terms, terms, lanes).
     """
 
-    gradient: Float[Array, "4 lanes"]
+    gradient: Float[Array, "k lanes"]
     squares: Float[Array, " lanes"]
     neighbours: Float[Array, " lanes"]
-    meat: Float[Array, "4 4 lanes"]
+    meat: Float[Array, "k k lanes"]
 
 
 def _back(x: Float[Array, "time lanes"], start: int, lag: int) -> Float[Array, "steps lanes"]:
@@ -112,43 +115,54 @@ def fit_order_flow(
     return OrderFlow(mean, sign_mean, intercept, slopes, jnp.sqrt(variance), rows, failed)
 
 
-def regressors(block: Block, flow_fit: OrderFlow, form: Form, start: int) -> list[Float[Array, "steps lanes"]]:
-    """The four columns and Δp from step `start` on.
+def regressors(
+    block: Block, flow_fit: OrderFlow, form: Form, terms: tuple[Term, ...], start: int
+) -> list[Float[Array, "steps lanes"]]:
+    """The columns of `terms` and Δp from step `start` on.
 
     D − E[D], DV − E[DV], then ΔD and Δ(DV) (`form="difference"`; Glosten and Harris 1988, Sadka 2006), or D and DV
     about their means (`form="level"`, as the thesis prints it).
     """
     order = flow_fit.coefficients.shape[0]
     flow, sign = _back(block.flow, start, 0), _back(block.sign, start, 0)
-    expected = flow_fit.intercept[None]
-    for j in range(order):
-        expected = expected + flow_fit.coefficients[j][None] * _back(block.flow, start, j + 1)
-    surprise = sign - expected_sign(expected, flow_fit.residual_std[None])
+    columns = {}
+    if "permanent_fixed" in terms or "permanent_variable" in terms:
+        expected = flow_fit.intercept[None]
+        for j in range(order):
+            expected = expected + flow_fit.coefficients[j][None] * _back(block.flow, start, j + 1)
+        columns["permanent_variable"] = flow - expected
+        if "permanent_fixed" in terms:
+            columns["permanent_fixed"] = sign - expected_sign(expected, flow_fit.residual_std[None])
     if form == "difference":
-        transitory = [sign - _back(block.sign, start, 1), flow - _back(block.flow, start, 1)]
+        columns["transitory_fixed"] = sign - _back(block.sign, start, 1)
+        columns["transitory_variable"] = flow - _back(block.flow, start, 1)
     else:
-        transitory = [sign - flow_fit.sign_mean[None], flow - flow_fit.mean[None]]
-    return [surprise, flow - expected, *transitory, _back(block.change, start, 0)]
+        columns["transitory_fixed"] = sign - flow_fit.sign_mean[None]
+        columns["transitory_variable"] = flow - flow_fit.mean[None]
+    return [*(columns[term] for term in terms), _back(block.change, start, 0)]
 
 
-def impact_products(block: Block, flow_fit: OrderFlow, form: Form) -> Float[Array, "6 6 lanes"]:
-    """Pass 2: Gram matrix of (1, four regressors, Δp)."""
+def impact_products(
+    block: Block, flow_fit: OrderFlow, form: Form, terms: tuple[Term, ...]
+) -> Float[Array, "k k lanes"]:
+    """Pass 2: Gram matrix of (1, regressors, Δp)."""
     row = block.row[block.halo :].astype(block.flow.dtype)
-    columns = regressors(block, flow_fit, form, block.halo)
+    columns = regressors(block, flow_fit, form, terms, block.halo)
     return gram([jnp.ones_like(row), *columns], [row, *(row * x for x in columns)])
 
 
 def residual_scores(
-    block: Block, flow_fit: OrderFlow, moments: Moments, fit: Fit, form: Form, start: int
-) -> tuple[Float[Array, "steps lanes"], Float[Array, "steps 4 lanes"]]:
+    block: Block, flow_fit: OrderFlow, moments: Moments, fit: Fit, form: Form, terms: tuple[Term, ...], start: int
+) -> tuple[Float[Array, "steps lanes"], Float[Array, "steps k lanes"]]:
     """Residuals u and scores z·u of the centred regressors from step `start` on, zero where there is no row.
 
     The intercept needs no score: about their means the regressors are orthogonal to it, so the slopes' covariance is
     the sandwich of the centred columns alone.
     """
-    *columns, change = regressors(block, flow_fit, form, start)
-    centred = jnp.stack(columns, 1) - moments.mean[None, :4]
-    fitted = sum((fit.slopes[k][None] * centred[:, k] for k in range(4)), moments.mean[4][None])
+    k = len(terms)
+    *columns, change = regressors(block, flow_fit, form, terms, start)
+    centred = jnp.stack(columns, 1) - moments.mean[None, :k]
+    fitted = sum((fit.slopes[i][None] * centred[:, i] for i in range(k)), moments.mean[k][None])
     residual = jnp.where(block.row[start:], change - fitted, 0)
     return residual, centred * residual[:, None]
 
@@ -156,8 +170,8 @@ def residual_scores(
 def collect(
     residual: Float[Array, "steps lanes"],
     previous: Float[Array, "steps lanes"],
-    scores: Float[Array, "steps 4 lanes"],
-    windows: Float[Array, "steps 4 lanes"],
+    scores: Float[Array, "steps k lanes"],
+    windows: Float[Array, "steps k lanes"],
     row: Bool[Array, "steps lanes"],
     pair: Bool[Array, "steps lanes"],
     covariance: Covariance,
@@ -173,30 +187,6 @@ def collect(
     own = jnp.where(row, residual, 0)
     own_scores = jnp.where(row[:, None], scores, 0)
     step = jnp.where(pair, residual - previous, 0)
-    outer = {"hac": windows, "hc0": own_scores, "ols": jnp.zeros_like(own_scores)}[covariance]
-    meat = gram([outer[:, k] for k in range(4)])
+    outer = {"hac": windows, "ols": jnp.zeros_like(own_scores)}.get(covariance, own_scores)
+    meat = gram([outer[:, i] for i in range(outer.shape[1])])
     return ScoreSums(sum_time(own_scores), sum_time(own**2), sum_time(step**2), meat)
-
-
-def score_sums(
-    block: Block,
-    flow_fit: OrderFlow,
-    moments: Moments,
-    fit: Fit,
-    lags: Int[Array, " lanes"],
-    *,
-    form: Form,
-    covariance: Covariance,
-    longest: int,
-) -> ScoreSums:
-    """Pass 3 over whole lanes, each with its own number of lags.
-
-    Args:
-        lags: Newey–West lags of each lane; at most `longest`, and the halo is at least `order + max(longest, 1)`.
-    """
-    reach = max(longest, 1)
-    residual, scores = residual_scores(block, flow_fit, moments, fit, form, block.halo - reach)
-    windows = bartlett_windows(scores, jnp.broadcast_to(lags[None], scores.shape[1:]), longest) if longest else scores
-    row, before = block.row[block.halo :], block.row[block.halo - 1 : -1]
-    previous = residual[reach - 1 : -1]
-    return collect(residual[reach:], previous, scores[reach:], windows[reach:], row, row & before, covariance)

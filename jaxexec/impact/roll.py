@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxexec.impact.influence import before, delta_method, row_weights, unbroken
 from jaxexec.impact.measured import Lags, Measured, check_arrays, check_lags, conclude, enter
-from jaxexec.impact.regression import before, delta_method, row_weights, unbroken
 from jaxexec.numerics.moments import sum_time
 from jaxexec.numerics.status import Status
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxexec.impact.influence import weighted_means
 from jaxexec.impact.measured import Lags, Measured, check_arrays, check_lags, conclude, enter, is_sign
-from jaxexec.impact.regression import weighted_means
 from jaxexec.numerics.status import Status
 
 SPREADS = ("quoted_spread", "effective_spread", "realised_spread", "price_impact")

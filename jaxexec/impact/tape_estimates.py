@@ -17,29 +17,37 @@ import numpy as np
 from jax import lax
 
 from jaxexec.impact import lanes, passes
-from jaxexec.impact.estimates import ImpactEstimates, conclude
+from jaxexec.impact.estimates import ImpactEstimates, Model, report
 from jaxexec.impact.lanes import SPREAD, TILE, WIDTH, Chunk, FlatTape, Segments
-from jaxexec.impact.passes import Block, Covariance, Form, OrderFlow, ScoreSums
-from jaxexec.numerics.moments import Fit, Moments, least_squares, most_newey_west_lags
+from jaxexec.impact.passes import Block, OrderFlow, ScoreSums
+from jaxexec.numerics.moments import Fit, Moments, least_squares, most_newey_west_lags, sandwich
+from jaxexec.numerics.regression import LaneFit, Method, small_sample_factor
 
 TICK = 1e-4  # currency per price tick
 # XLA keeps to 256-bit vectors by default; this lets it use wider ones where the processor has them.
 _OPTIONS = {"xla_cpu_prefer_vector_width": 512, "xla_cpu_use_fusion_emitters": False}
 
 
-def estimate_tape(
-    segments: Segments, *, form: Form, covariance: Covariance, lags: int | None, order: int = 5
-) -> ImpactEstimates:
-    """Estimates of all stocks of a tape, in float64 whatever JAX's 64-bit flag says.
+def adds_up(method: Method) -> bool:
+    """Whether all a method needs are sums over rows, so that a tape can be taken in pieces."""
+    serial = method.covariance == "hac"
+    fixed = method.lags == "newey-west-fixed" or isinstance(method.lags, int)
+    plain = not serial or (fixed and not method.prewhiten)
+    return method.estimator == "ols" and method.covariance in ("hac", "ols", "hc0", "hc1") and plain
+
+
+def estimate_tape(segments: Segments, model: Model) -> ImpactEstimates:
+    """Estimates of all stocks of a tape, in float64 whatever JAX's 64-bit flag says; for methods that add up.
 
     Returns:
         `ImpactEstimates` with leading axis (stocks,), as NumPy arrays.
     """
+    order, covariance, lags = model.order, model.method.covariance, model.method.lags
     stocks = len(segments.symbols)
     rows = np.bincount(segments.stock, np.maximum(np.diff(segments.offsets) - order, 0), stocks).astype(np.int64)
     used = np.zeros(stocks, np.int64)
     if covariance == "hac":
-        used[:] = [most_newey_west_lags(int(n)) for n in rows] if lags is None else lags
+        used[:] = lags if isinstance(lags, int) else [most_newey_west_lags(int(n)) for n in rows]
     # A stock that is refused for having no more rows than lags must not size the halo of the others.
     pieces = lanes.cut(segments, np.where(rows > used, used, 0), order, covariance == "hac")
     flat = FlatTape(segments, order, pieces.reach)
@@ -47,11 +55,11 @@ def estimate_tape(
     with jax.enable_x64(True):
         sums = _by_stock(flat, pieces, partial(_pass_one, order=order, halo=flat.halo), means[0])
         flow_fit = _fit_flow(_padded(_flow_products(sums, flat, segments.stock, rows)), *means)
-        sums = _by_stock(flat, pieces, partial(_pass_two, form=form, halo=flat.halo), flow_fit)
+        sums = _by_stock(flat, pieces, partial(_pass_two, model=model, halo=flat.halo), flow_fit)
         moments, fit = _fit_impact(_padded(sums))
-        last = partial(_pass_three, form=form, covariance=covariance, reach=pieces.reach)
+        last = partial(_pass_three, model=model, reach=pieces.reach)
         sums = _padded(_by_stock(flat, pieces, last, (flow_fit, moments, fit)))
-        result = _finish(flow_fit, moments, fit, sums, _padded(used.astype(np.int32)), form, covariance)
+        result = _finish(flow_fit, moments, fit, sums, _padded(used.astype(np.int32)), model)
         return jax.tree.map(lambda x: np.asarray(x)[:stocks], result)
 
 
@@ -148,43 +156,45 @@ def _pass_one(chunk: Chunk, mean, *, order: int, halo: int):
     return lax.scan(body, jnp.zeros((order + 2, WIDTH)), _starts(halo, chunk))[0]
 
 
-@partial(jax.jit, static_argnames=("form", "halo"), compiler_options=_OPTIONS)
-def _pass_two(chunk: Chunk, flow_fit: OrderFlow, *, form: Form, halo: int):
+@partial(jax.jit, static_argnames=("model", "halo"), compiler_options=_OPTIONS)
+def _pass_two(chunk: Chunk, flow_fit: OrderFlow, *, model: Model, halo: int):
     order = flow_fit.coefficients.shape[0]
     chunk = _time_first(chunk)._replace(high=jnp.minimum(chunk.high, chunk.end))
 
     def body(total, start):
-        return total + passes.impact_products(_tile(chunk, start, order), flow_fit, form), None
+        return total + passes.impact_products(_tile(chunk, start, order), flow_fit, model.form, model.terms), None
 
-    return lax.scan(body, jnp.zeros((6, 6, WIDTH)), _starts(halo, chunk))[0]
+    k = len(model.terms) + 2
+    return lax.scan(body, jnp.zeros((k, k, WIDTH)), _starts(halo, chunk))[0]
 
 
-@partial(jax.jit, static_argnames=("form", "covariance", "reach"), compiler_options=_OPTIONS)
-def _pass_three(chunk: Chunk, fits, *, form: Form, covariance: Covariance, reach: int) -> ScoreSums:
+@partial(jax.jit, static_argnames=("model", "reach"), compiler_options=_OPTIONS)
+def _pass_three(chunk: Chunk, fits, *, model: Model, reach: int) -> ScoreSums:
     """Residuals, scores and windows; a window loses the score that is `lags` + 1 steps old."""
     flow_fit, moments, fit = fits
+    covariance, k = model.method.covariance, len(model.terms)
     order = flow_fit.coefficients.shape[0]
     chunk = _time_first(chunk)
     fewest = chunk.lags.max() // SPREAD * SPREAD
     # Scores are kept from reach + TILE steps before the first tile on, so that the oldest is always at hand.
-    history = jnp.zeros((reach + TILE + chunk.flow.shape[0] - order, 4, WIDTH))
+    history = jnp.zeros((reach + TILE + chunk.flow.shape[0] - order, k, WIDTH))
 
     def body(carry, start):
         sums, window, last, history = carry
         block = _tile(chunk, start, order)
         step = (start + jnp.arange(TILE, dtype=jnp.int32))[:, None]
         owned = (step >= order + reach) & (step < chunk.end[None])
-        residual, scores = passes.residual_scores(block, flow_fit, moments, fit, form, order)
+        residual, scores = passes.residual_scores(block, flow_fit, moments, fit, model.form, model.terms, order)
         windows = scores
         if covariance == "hac":
             at, zero = start - order + reach + TILE, jnp.zeros_like(start)
             history = lax.dynamic_update_slice(history, scores, (at, zero, zero))
             leaving = [
-                lax.dynamic_slice(history, (at - fewest - k - 1, zero, zero), scores.shape) for k in range(SPREAD)
+                lax.dynamic_slice(history, (at - fewest - j - 1, zero, zero), scores.shape) for j in range(SPREAD)
             ]
             old = leaving[0]
-            for k in range(1, SPREAD):
-                old = jnp.where(chunk.lags[None, None] == fewest + k, leaving[k], old)
+            for j in range(1, SPREAD):
+                old = jnp.where(chunk.lags[None, None] == fewest + j, leaving[j], old)
             window, windows = lax.scan(lambda w, x: (w + x, w + x), window, scores - old)
             windows = jnp.where(owned[:, None], windows, 0)
         previous = jnp.concatenate([last[None], residual[:-1]])
@@ -193,8 +203,8 @@ def _pass_three(chunk: Chunk, fits, *, form: Form, covariance: Covariance, reach
         return (jax.tree.map(jnp.add, sums, part), window, residual[-1], history), None
 
     zero = jnp.zeros(WIDTH)
-    nothing = ScoreSums(jnp.zeros((4, WIDTH)), zero, zero, jnp.zeros((4, 4, WIDTH)))
-    first = (nothing, jnp.zeros((4, WIDTH)), zero, history)
+    nothing = ScoreSums(jnp.zeros((k, WIDTH)), zero, zero, jnp.zeros((k, k, WIDTH)))
+    first = (nothing, jnp.zeros((k, WIDTH)), zero, history)
     return lax.scan(body, first, _starts(order, chunk))[0][0]
 
 
@@ -209,7 +219,37 @@ def _fit_impact(products) -> tuple[Moments, Fit]:
     return moments, least_squares(moments)
 
 
-@partial(jax.jit, static_argnames=("form", "covariance"))
-def _finish(flow_fit, moments, fit, sums, lags, form: Form, covariance: Covariance) -> ImpactEstimates:
-    bad = jnp.zeros(lags.shape, bool)
-    return conclude(flow_fit, moments, fit, sums, lags, bad, form=form, covariance=covariance)
+@partial(jax.jit, static_argnames=("model",))
+def _finish(flow_fit: OrderFlow, moments: Moments, fit: Fit, sums: ScoreSums, lags, model: Model) -> ImpactEstimates:
+    """The report, from the sums of the three passes."""
+    k = len(model.terms)
+    correction = (fit.inverse * sums.gradient[None]).sum(1)
+    slopes = fit.slopes + correction
+    squares = jnp.maximum(sums.squares - (correction * sums.gradient).sum(0), 0)
+    width = (lags + 1).astype(squares.dtype)
+    if model.method.covariance == "ols":
+        matrix = fit.inverse * (squares / jnp.maximum(moments.count - k - 1, 1))[None, None]
+    else:
+        matrix = sandwich(fit.inverse, sums.meat / width[None, None])
+        matrix = matrix * small_sample_factor(model.method, moments.count, k + 1)[None, None]
+    total = moments.comoment[k, k]
+    nothing, never = jnp.zeros_like(squares), jnp.zeros(lags.shape, bool)
+    found = LaneFit(
+        coefficients=slopes,
+        covariance=matrix,
+        residual_sum=squares,
+        r2=1 - squares / jnp.where(total > 0, total, 1),
+        durbin_watson=sums.neighbours / jnp.where(sums.squares > 0, sums.squares, 1),
+        condition=fit.condition,
+        rows=flow_fit.rows,
+        lags=lags,
+        bandwidth=width,
+        rho=nothing,
+        iterations=jnp.zeros_like(lags),
+        deficient=fit.deficient,
+        few=(flow_fit.rows <= k + 1) | (flow_fit.rows <= lags),
+        unfinished=never,
+        broken=never,
+    )
+    intercept = moments.mean[k] - (slopes * moments.mean[:k]).sum(0)
+    return report(flow_fit, found, intercept, never, model)

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxexec.impact.influence import Regression, before, regress, through_origin, unbroken
 from jaxexec.impact.measured import Entered, enter, is_sign
-from jaxexec.impact.regression import Regression, before, regress, through_origin, unbroken
 
 
 class SignRegression(NamedTuple):

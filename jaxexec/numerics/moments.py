@@ -194,14 +194,15 @@ def _trace(matrix: Float[Array, "k k *lanes"]) -> Float[Array, "*lanes"]:
     return _diagonal(matrix).sum(0)
 
 
-def newey_west_lags(rows: Int[Array, "..."] | int, longest: int) -> Int[Array, "..."]:
+def newey_west_lags(rows: Int[Array, "..."] | int, longest: int, multiple: int = 4) -> Int[Array, "..."]:
     """⌊4 (n/100)^{2/9}⌋ (Newey and West 1994), exactly: thresholds in integers, no fractional power to round.
 
     Args:
         rows: Number of observations n.
         longest: Largest number of lags that can occur; results are clipped to it.
+        multiple: The 4; it is 3 for scores that have been pre-whitened.
     """
-    thresholds = np.array([_first_length(k) for k in range(1, longest + 1)], dtype=np.int64)
+    thresholds = np.array([_first_length(k, multiple) for k in range(1, longest + 1)], dtype=np.int64)
     thresholds = jnp.asarray(np.minimum(thresholds, np.iinfo(np.int32).max).astype(np.int32))
     rows = jnp.asarray(rows, jnp.int32)
     return (rows[..., None] >= jnp.expand_dims(thresholds, tuple(range(rows.ndim)))).sum(-1, dtype=jnp.int32)
@@ -215,9 +216,9 @@ def most_newey_west_lags(rows: int) -> int:
     return lags
 
 
-def _first_length(lags: int) -> int:
+def _first_length(lags: int, multiple: int = 4) -> int:
     """Smallest n with 4 (n/100)^{2/9} >= lags, that is 4⁹ n² >= 10⁴ lags⁹."""
-    square = -(-(lags**9) * 10**4 // 4**9)
+    square = -(-(lags**9) * 10**4 // multiple**9)
     root = math.isqrt(square)
     return root if root * root == square else root + 1
 

@@ -1,5 +1,7 @@
 """Impact estimates on arrays: against statsmodels, exact cases, failures, derivatives."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from scipy.special import erf
 from scipy.stats import norm
 from statsmodels.stats.stattools import durbin_watson
 
-from jaxexec.impact import estimates, expected_sign, glosten_harris_arrays
+from jaxexec.impact import COEFFICIENTS, estimates, expected_sign, glosten_harris_arrays
 from jaxexec.numerics.status import Status
 from tests.impact import simulated_stocks as simulate
 
@@ -188,13 +190,13 @@ def pooled(days, maxlags):
 
 
 def test_derivatives():
-    """Forward, reverse and central differences agree, and padding has none."""
+    """By prices and sizes: forward, reverse and central differences agree, and padding has none."""
     s = simulate.stock(120, 7)
     mask = np.arange(120) < 110
 
     def loss(inputs):
-        result = glosten_harris_arrays(*inputs, s.sign, mask)
-        return jnp.log(result.coefficients**2).sum() + jnp.log(result.std_errors).sum() + result.r2
+        result = glosten_harris_arrays(*inputs, s.sign, mask, estimator="prais-winsten")
+        return result.rho + jnp.log(result.coefficients**2).sum() + jnp.log(result.std_errors).sum() + result.r2
 
     @jax.jit
     def both(inputs, tangents):
@@ -258,9 +260,9 @@ def test_an_outlier_of_1e12_is_survived():
 def test_compiles_once_for_a_shape(stocks):
     estimate(*stocks)
     glosten_harris_arrays(*map(jnp.asarray, simulate.batch(stocks)), lags="newey-west-fixed")
-    before = estimates._estimate._cache_size()
+    before = estimates.estimate_lanes._cache_size()
     estimate(*stocks[::-1])
-    assert estimates._estimate._cache_size() == before
+    assert estimates.estimate_lanes._cache_size() == before
 
 
 @pytest.mark.parametrize(
@@ -273,6 +275,9 @@ def test_compiles_once_for_a_shape(stocks):
         ({"lags": True}, "lags"),
         ({"lags": 60}, "lags"),
         ({"order": 0}, "order"),
+        ({"terms": "permanent_fixed"}, "terms"),
+        ({"terms": ("permanent_fixed", "spread")}, "terms"),
+        ({"estimator": "gls"}, "estimator"),
     ],
 )
 def test_wrong_options_are_named(stocks, options, named):
@@ -287,3 +292,81 @@ def test_wrong_shapes_are_named(stocks):
     with pytest.raises(ValueError, match="price"):
         glosten_harris_arrays(s.price[None, None], s.size, s.sign)
     assert glosten_harris_arrays(*(np.zeros((0, 40)) for _ in range(3))).coefficients.shape == (0, 4)
+
+
+def regression_of(s, form, terms, gls=None):
+    """statsmodels on the columns of some terms; the constant first."""
+    import warnings
+
+    import statsmodels.api as sm
+
+    x, y, _ = simulate.columns(s, form)
+    x = x[:, [0, *(1 + COEFFICIENTS.index(t) for t in terms)]]
+    if gls is None:
+        return sm.OLS(y, x)
+    with warnings.catch_warnings():  # of a result type that will change
+        warnings.simplefilter("ignore", FutureWarning)
+        model = sm.GLSAR(y, x, 1)
+        return model, model.iterative_fit(300, rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("form", "terms"),
+    [
+        ("difference", ("transitory_fixed", "permanent_variable")),
+        ("level", ("transitory_variable",)),
+        ("difference", ("permanent_fixed",)),
+    ],
+)
+def test_any_terms_equal_statsmodels(stocks, form, terms):
+    result = estimate(*stocks, form=form, terms=terms, covariance="hc3")
+    assert result.terms == tuple(t for t in COEFFICIENTS if t in terms)
+    for i, s in enumerate(stocks):
+        fit = regression_of(s, form, result.terms).fit(cov_type="HC3")
+        np.testing.assert_allclose(result.coefficients[i], fit.params[1:], rtol=1e-9)
+        np.testing.assert_allclose(result.intercept[i], fit.params[0], rtol=1e-8)
+        np.testing.assert_allclose(result.std_errors[i], fit.bse[1:], rtol=1e-9)
+        np.testing.assert_allclose(result.p[i], fit.pvalues[1:], rtol=1e-7)
+
+
+def test_autoregressive_errors_equal_statsmodels(stocks):
+    """Cochrane and Orcutt, iterated to rest."""
+    result = estimate(*stocks, estimator="cochrane-orcutt", covariance="ols")
+    for i, s in enumerate(stocks):
+        model, fit = regression_of(s, "difference", COEFFICIENTS, gls=1)
+        np.testing.assert_allclose(result.rho[i], float(np.squeeze(model.rho)), rtol=1e-9)
+        np.testing.assert_allclose(result.coefficients[i], fit.params[1:], rtol=1e-9)
+        np.testing.assert_allclose(result.intercept[i], fit.params[0], rtol=1e-9)
+        np.testing.assert_allclose(result.std_errors[i], fit.bse[1:], rtol=1e-9)
+        assert int(result.n[i]) == fit.nobs
+        assert 0 < int(result.iterations[i]) < 50
+
+
+def test_constant_size_can_be_estimated_by_what_it_identifies():
+    """With one size everywhere D and DV are the same thing: half of the terms are enough, and are to be had."""
+    s = simulate.stock(333, 1)
+    one = s._replace(size=np.full(333, 100.0))
+    assert first(one).status == Status.RANK_DEFICIENT
+    fixed = first(one, terms=("permanent_fixed", "transitory_fixed"))
+    assert fixed.status == Status.OK
+    # Strictly alternating sides leave no innovation of order flow; a transitory term alone does not ask for one.
+    turns = one._replace(sign=np.where(np.arange(333) % 2 == 0, 1.0, -1.0))
+    spread = first(turns, terms=("transitory_fixed",))
+    assert spread.status == Status.OK
+    assert np.isnan(spread.order_flow).all()
+    y, x = np.diff(turns.price)[4:], np.diff(turns.sign)[4:]
+    np.testing.assert_allclose(spread.coefficients[0], np.cov(x, y)[0, 1] / np.var(x, ddof=1), rtol=1e-10)
+    assert first(turns, terms=("permanent_fixed",)).status == Status.RANK_DEFICIENT
+
+
+def test_lowers_for_cuda_without_custom_calls():
+    shapes = [jax.ShapeDtypeStruct((3, 64), float)] * 3
+
+    def gradient(price, size, sign):
+        def loss(price, size):
+            return glosten_harris_arrays(price, size, sign, estimator="prais-winsten", lags="andrews").t.sum()
+
+        return jax.grad(loss, (0, 1))(price, size)
+
+    exported = jax.export.export(jax.jit(gradient), platforms=["cuda"])(*shapes)
+    assert set(re.findall(r"custom_call @(\w+)", exported.mlir_module())) == set()

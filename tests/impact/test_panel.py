@@ -6,6 +6,8 @@ import polars as pl
 import pytest
 
 from jaxexec.impact import COEFFICIENTS, glosten_harris, glosten_harris_arrays, lanes, summarise, tape_estimates
+from jaxexec.impact.batches import estimate_in_batches
+from jaxexec.impact.estimates import checked_model
 from jaxexec.numerics.status import Status
 from tests.impact import simulated_stocks as simulate
 from tests.impact.test_estimates import pooled
@@ -43,6 +45,45 @@ def test_equals_the_traced_function(stocks, form, covariance):
         jax.tree.leaves(host), jax.tree.leaves(traced), jax.tree.leaves_with_path(traced), strict=True
     ):
         np.testing.assert_allclose(a, b, rtol=1e-8, err_msg=str(path[0]))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"convention": "stata", "terms": ("permanent_variable", "transitory_fixed")},
+        {"covariance": "hc1", "form": "level"},
+    ],
+    ids=["stata, two terms", "hc1, level"],
+)
+def test_sums_and_batches_agree(options):
+    """The two ways to take a tape, days and all: three passes over pieces, and whole stocks side by side."""
+    days = [simulate.stock(n, 30 + n) for n in (150, 60, 90)]
+    tape = simulate.tape(
+        [(0, days[0]), (1, simulate.stock(240, 4)), (0, days[1]), (2, simulate.stock(4, 1)), (0, days[2])]
+    )
+    sums = glosten_harris(tape, **options).estimates
+    model = checked_model(sums.form, sums.terms, 5, glosten_harris(tape, **options).method)
+    rows = estimate_in_batches(tape.segments(), model)
+    for (path, a), b in zip(jax.tree.leaves_with_path(sums), jax.tree.leaves(rows), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, err_msg=str(path))
+    assert sums.status.tolist() == [Status.OK, Status.OK, Status.INSUFFICIENT_DATA]
+
+
+def test_what_sums_cannot_serve_goes_by_whole_stocks(stocks):
+    """Days are pooled; a stock among others of other lengths has the numbers it has alone."""
+    import statsmodels.api as sm
+
+    days = [simulate.stock(n, 30 + n) for n in (150, 60, 90)]
+    tape = simulate.tape([(0, days[0]), (1, stocks[1]), (0, days[1]), (0, days[2]), (2, stocks[2])])
+    panel = glosten_harris(tape, covariance="hc3")
+    model = pooled(days, 1).model
+    fit = sm.OLS(model.endog, model.exog).fit(cov_type="HC3")
+    np.testing.assert_allclose(panel.estimates.std_errors[0], fit.bse[1:], rtol=1e-9)
+    for i in (1, 2):
+        s = (*stocks[i],)
+        alone = glosten_harris_arrays(*s, covariance="hc3")
+        np.testing.assert_allclose(panel.estimates.std_errors[i], alone.std_errors, rtol=1e-8)
+    assert "HC3" in panel.summary()
 
 
 def test_difference_form_recovers_the_truth_and_level_form_does_not():
@@ -118,11 +159,12 @@ def test_works_in_float64_where_jax_is_in_32_bits(panel, stocks):
 def test_table_and_summary(panel):
     table = panel.table()
     names = ["symbol", "coefficient", "estimate", "std_error", "t", "n", "r2", "condition", "status"]
+    names += ["p", "durbin_watson", "rho"]
     assert table.columns == names
     assert table.height == 4 * len(LENGTHS)
     assert table["coefficient"].to_list()[:4] == list(COEFFICIENTS)
     assert table.filter(pl.col("symbol") == "S3")["status"].unique().to_list() == ["INSUFFICIENT_DATA"]
-    assert panel.to_pandas().shape == (28, 9)
+    assert panel.to_pandas().shape == (28, 12)
     text = " ".join(panel.summary().split())
     assert "Newey–West" in text
     assert "1 of 7 stocks could not be estimated" in text
@@ -152,7 +194,13 @@ def test_cross_section_is_winsorised(panel):
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [({"estimator": "gls"}, "'ols'"), ({"form": "x"}, "form"), ({"covariance": "x"}, "cov"), ({"lags": -3}, "lags")],
+    [
+        ({"estimator": "gls"}, "'ols'"),
+        ({"terms": ()}, "terms"),
+        ({"form": "x"}, "form"),
+        ({"covariance": "x"}, "cov"),
+        ({"lags": -3}, "lags"),
+    ],
 )
 def test_wrong_options_are_named(stocks, options, named):
     with pytest.raises(ValueError, match=named):
