@@ -28,22 +28,26 @@ MEASURED = (
     "almgren_chriss",
     "frontier",
     "simulation",
+    "tape_stage",
     "impact",
     "tape_bias",
     "sign_rules",
     "reliability",
 )
+# Of hours or of many gigabytes: by their names only.
+LARGE = ("day",)
 # What a user waits for, on all cores; the others are processor time, of one core: threads that wait are not work.
-ON_ALL_CORES = ("start_up",)
+ON_ALL_CORES = ("start_up", "tape_stage", "day")
 
 
 def main(words: list[str] | None = None, measuring: bool = False) -> int:
     """Run benchmarks, or make what is made of their rows; `measuring` says that the process is ours to settle."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=[*MEASURED, "all", "evidence", "figures"])
+    parser.add_argument("name", choices=[*MEASURED, *LARGE, "all", "evidence", "figures"])
     parser.add_argument("--quick", action="store_true", help="small sizes, nothing saved: does it run?")
     parser.add_argument("--check", action="store_true", help="evidence: change nothing, fail where out of step")
     parser.add_argument("--orders", type=int, help="schedules, gradients, almgren_chriss: orders in the batch")
+    parser.add_argument("--trades", type=int, help="tape_stage, day: trades, about")
     parser.add_argument("--steps", type=int, help="schedules, gradients, almgren_chriss: steps of each order")
     options = parser.parse_args(words)
 
@@ -53,7 +57,7 @@ def main(words: list[str] | None = None, measuring: bool = False) -> int:
         return evidence.main(check=options.check)
     if options.name == "all":
         return all_in_turn(options)
-    if measuring and options.name in MEASURED:
+    if measuring and options.name in (*MEASURED, *LARGE):
         settle(options.name)
     import jax
 
@@ -64,7 +68,7 @@ def main(words: list[str] | None = None, measuring: bool = False) -> int:
         return figures.main()
     from benchmarks import harness
 
-    sizes = {k: v for k in ("orders", "steps") if (v := getattr(options, k)) is not None}
+    sizes = {k: v for k in ("orders", "steps", "trades") if (v := getattr(options, k)) is not None}
     rows = importlib.import_module(f"benchmarks.{options.name}").run(quick=options.quick, **sizes)
     for row in rows:
         print(describe(row), flush=True)

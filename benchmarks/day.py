@@ -1,11 +1,9 @@
-"""A whole day of trades and quotes, from Parquet to the cross-section of impact estimates, and its tape stage alone.
+"""A whole day of trades and quotes, from Parquet to the cross-section of impact estimates (the thesis's Table 1).
 
-    python -m benchmarks day                                # ten million trades, sixty million quotes, beside polars
-    python -m benchmarks day --trades 100000000             # the day of the thesis, without the peer
+    python -m benchmarks day                      # a hundred million trades, six hundred million quotes
 
-Files are made once, in a folder of their own, and kept for the next run. What is measured runs in a process of its own,
-because its peak memory is the process's. The tape stage reads, cleans, matches and signs; the peer reads both files
-whole, joins them as of the time before each trade and compares prices in polars, without cleaning.
+The files are made once (four minutes, 8 GB, in JAXEXEC_BENCHMARK_DATA or the folder for temporary files) and kept for
+the next run. What is measured runs in a process of its own, because its peak memory is the process's.
 """
 
 import json
@@ -24,51 +22,36 @@ import jaxexec as jx
 from benchmarks import harness
 
 STOCKS, FLICKERS, TAIL, SEED = 8_549, 4, 1.2, 2024
-_MOST_FOR_PEER = 20_000_000  # trades: it holds everything in memory at once
 
 
-def run(trades: int = 10_000_000, quick: bool = False) -> list[harness.Row]:
-    """The tape stage, beside polars where that has room, and the way to Table 1."""
-    stocks = 40 if quick else STOCKS
-    trades = 4_000 if quick else trades
+def run(trades: int = 100_000_000, quick: bool = False) -> list[harness.Row]:
+    """The way to Table 1, all stocks of the thesis."""
+    folder, stocks = made(trades, quick)
+    found = measured("table", folder)
+    size = {"trades": found["trades"], "quotes": found["quotes"], "stocks": stocks}
+    note = (
+        f"{found['seconds']:.0f} s by the clock on all cores, peak memory {found['peak'] / 1e9:.1f} GB, of "
+        f"{found['quotes']:,} quotes, in {found['parts']} parts; {found['estimated']:,} of {found['symbols']:,} stocks "
+        "estimated"
+    )
+    return [harness.row("Parquet to Table 1", size=size, run_seconds=found["seconds"] / found["trades"], note=note)]
+
+
+def made(trades: int, quick: bool) -> tuple[Path, int]:
+    """The folder of a synthetic day, made where it is not there, and its stocks."""
+    trades, stocks = (4_000, 40) if quick else (trades, STOCKS)
     folder = Path(os.environ.get("JAXEXEC_BENCHMARK_DATA", tempfile.gettempdir())) / f"jaxexec-day-{trades}"
     if not (folder / "truth.parquet").exists():
         jx.tape.synthetic.write(
             folder, stocks, trades // stocks, SEED, "realistic", tail=TAIL, flickers=FLICKERS, bucket=20
         )
-    signed = _child("signed", folder)
-    peer = _child("polars", folder) if trades <= _MOST_FOR_PEER else None
-    table = _child("table", folder)
-    size = {"trades": signed["trades"], "quotes": signed["quotes"], "stocks": stocks}
-    rows = [_tape_stage(size, signed, peer)]
-    note = (
-        f"{table['seconds']:.0f} s by the clock, peak memory {table['peak'] / 1e9:.1f} GB, Parquet to Table 1: "
-        f"{table['estimated']:,} of {table['symbols']:,} stocks estimated, {table['parts']} parts"
-    )
-    took = table["seconds"] / size["trades"]
-    return [*rows, harness.row("a day, Parquet to Table 1", size=size, run_seconds=took, note=note)]
+    return folder, stocks
 
 
-def _tape_stage(size: dict[str, int], ours: dict[str, Any], peer: dict[str, Any] | None) -> harness.Row:
-    note = (
-        f"wall seconds a trade, Parquet to signed trades; {ours['seconds']:.0f} s in all; peak memory "
-        f"{ours['peak'] / 1e9:.1f} GB"
-    )
-    fields: dict[str, Any] = {"run_seconds": ours["seconds"] / size["trades"]}
-    if peer is not None:
-        fields |= {"peer": "polars join_asof on whole files", "peer_seconds": peer["seconds"] / size["trades"]}
-        fields |= {"error": abs(peer["flow"] - ours["flow"]) / peer["gross"]}
-        note += (
-            f", of polars {peer['peak'] / 1e9:.1f} GB; the same clean trades for both, the ledger and its rules for us "
-            "alone; error: difference of signed volume, over volume"
-        )
-    return harness.row("tape stage", size=size, note=note, **fields)
-
-
-def _child(what: str, folder: Path) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.day", what, str(folder)], check=True, stdout=subprocess.PIPE, text=True
-    )
+def measured(what: str, folder: Path) -> dict[str, Any]:
+    """Figures of one piece of work in a process of its own: "signed", "table" or "polars"."""
+    command = [sys.executable, "-m", "benchmarks.day", what, str(folder)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -87,9 +70,17 @@ def signed(trades: str, quotes: str) -> dict[str, Any]:
 def table(trades: str, quotes: str) -> dict[str, Any]:
     """All the way to Table 1."""
     parts = jx.tape.stream(trades, quotes, midpoint="keep")
-    panel = jx.impact.glosten_harris(parts)
+    found = {"parts": len(parts), "trades": 0, "quotes": 0}
+
+    def counted():
+        for part in parts:
+            found["trades"] += part.ledger.read["trades"]
+            found["quotes"] += part.ledger.read["quotes"]
+            yield part
+
+    panel = jx.impact.glosten_harris(counted())
     print(jx.impact.summarise(panel), file=sys.stderr)
-    return {"parts": len(parts), "symbols": len(panel.symbols), "estimated": int(panel.usable.sum())}
+    return {**found, "symbols": len(panel.symbols), "estimated": int(panel.usable.sum())}
 
 
 def polars(trades: str, quotes: str) -> dict[str, Any]:

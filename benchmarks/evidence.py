@@ -16,8 +16,8 @@ BEGIN, END = "<!-- evidence:begin -->", "<!-- evidence:end -->"
 HEAD = "| what | jaxexec | error | peer | | error | faster |\n|---|--:|--:|---|--:|--:|--:|"
 
 
-SPEED = ("schedules", "mixed", "continuum", "baskets", "almgren_chriss", "frontier", "impact")
-LIMITS = ("simulation", "start_up", "growth", "reliability")
+SPEED = ("schedules", "mixed", "continuum", "baskets", "almgren_chriss", "frontier", "tape_stage", "impact")
+LIMITS = ("day", "simulation", "start_up", "growth", "reliability")
 
 
 def table(folder: Path = harness.RESULTS) -> str:

@@ -28,7 +28,7 @@ def run(*words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["almgren_chriss", "gradients"])
+@pytest.mark.parametrize("name", ["almgren_chriss", "gradients", "tape_stage"])
 def test_quick_run(name):
     before = {path: path.read_bytes() for path in harness.RESULTS.glob("*")}
     out = run(name, "--quick")

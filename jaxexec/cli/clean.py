@@ -24,7 +24,7 @@ def clean(
     timezone: str | None = None,
     session: str = "09:30-16:00",
     quote_exchange: str | None = None,
-    memory: float = 2.0,
+    memory: float = 1.0,
     resume: Flag = False,
     common: Common = DEFAULT,
 ) -> int:

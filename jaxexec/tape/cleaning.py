@@ -10,6 +10,7 @@ from jaxexec.tape.clock import DAY, clock_text, nanoseconds, time_of_day
 from jaxexec.tape.errors import InputError
 from jaxexec.tape.ledger import Ledger
 from jaxexec.tape.schema import CANONICAL
+from jaxexec.tape.series import in_order
 
 if TYPE_CHECKING:
     import polars as pl
@@ -191,7 +192,9 @@ def _finish(
         inside = frame.filter(pl.col("time") >= hours[0], pl.col("time") < (end if closes else hours[1]))
         counts["outside_session"] = frame.height - inside.height
         frame = inside
-    frame = frame.sort("symbol", "date", "time", "sequence", maintain_order=True)
+    sorted_by = ("symbol", "date", "time", "sequence")
+    if any(frame[name].null_count() for name in sorted_by) or not in_order(frame):
+        frame = frame.sort(sorted_by, maintain_order=True)
     if duplicates not in ("records", "fields"):
         raise InputError("duplicates", f"{duplicates!r} is not 'records' or 'fields'")
     if "duplicate" not in off:

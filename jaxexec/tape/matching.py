@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxexec.tape.clock import DAY, nanoseconds
 from jaxexec.tape.errors import InputError
+from jaxexec.tape.series import KEYS, series_numbers, series_starts
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,16 +57,14 @@ def match(
     import polars as pl
 
     ahead = nanoseconds(lag)
-    groups = trades.select("symbol", "date").unique().sort("symbol", "date").with_row_index("group")
+    known = trades.filter(series_starts(trades)).select(KEYS).unique().sort(KEYS)
     book = quotes.select("symbol", "date", "time", "sequence", "bid_ticks", "ask_ticks").drop_nulls("time")
-    book = book.join(groups, on=["symbol", "date"], how="inner", maintain_order="left")
+    group = pl.Series("group", series_numbers(book, known))
+    book = book.drop(KEYS).with_columns(group).filter(group >= 0)
     if not _in_order(book):
         book = book.sort("group", "time", "sequence", maintain_order=True)
-    group = trades.select("symbol", "date").join(groups, on=["symbol", "date"], how="left", maintain_order="left")
-    keys = _Keys(book["group"].cast(pl.Int64).to_numpy(), book["time"].to_numpy())
-    wanted = _Keys(
-        group["group"].cast(pl.Int64).fill_null(-1).to_numpy(), trades["time"].fill_null(-DAY).to_numpy() - ahead
-    )
+    keys = _Keys(book["group"].to_numpy(), book["time"].to_numpy())
+    wanted = _Keys(series_numbers(trades, known), trades["time"].fill_null(-DAY).to_numpy() - ahead)
     if interpolate is None:
         place = _last_before(*keys, *wanted)
     else:
@@ -136,10 +135,10 @@ def _places_in_unit(keys: _Keys, order: np.ndarray | None) -> tuple[np.ndarray, 
 
 
 def _in_order(book: pl.DataFrame) -> bool:
-    group, time, sequence = (book[name].to_numpy().astype(np.int64) for name in ("group", "time", "sequence"))
-    by_group, by_time, by_sequence = np.diff(group), np.diff(time), np.diff(sequence)
-    later = (by_time > 0) | ((by_time == 0) & (by_sequence >= 0))
-    return bool(np.all((by_group > 0) | ((by_group == 0) & later)))
+    group, time, sequence = (book[name].to_numpy() for name in ("group", "time", "sequence"))
+    later = time[1:] > time[:-1]
+    later |= (time[1:] == time[:-1]) & (sequence[1:] >= sequence[:-1])
+    return bool(np.all((group[1:] > group[:-1]) | ((group[1:] == group[:-1]) & later)))
 
 
 def _last_before(group: np.ndarray, time: np.ndarray, wanted_group: np.ndarray, wanted_time: np.ndarray) -> np.ndarray:

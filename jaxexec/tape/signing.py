@@ -14,6 +14,7 @@ from jaxexec.tape.clock import nanoseconds
 from jaxexec.tape.errors import InputError, TapeWarning
 from jaxexec.tape.matching import match
 from jaxexec.tape.reading import as_polars, detected_mapping, path_of, read, require_choice
+from jaxexec.tape.series import series_starts
 from jaxexec.tape.sign_rules import SIGN_RULES, tick_test
 from jaxexec.tape.signed_tape import SIGNED_COLUMNS, SignedTape
 
@@ -180,14 +181,6 @@ def sign_matched(
         unused |= rows
     signed = matched.with_columns(pl.Series("sign", signs, pl.Int8), pl.Series("midpoint", at_midpoint))
     return signed.filter(~unused), counts
-
-
-def series_starts(trades: pl.DataFrame) -> np.ndarray:
-    """True at the first trade of each symbol and date, bool (trades,)."""
-    import polars as pl
-
-    new = pl.any_horizontal(pl.col(name) != pl.col(name).shift() for name in ("symbol", "date"))
-    return trades.select(new.fill_null(True)).to_series().to_numpy()
 
 
 def own_quotes(trades: pl.DataFrame) -> pl.DataFrame:

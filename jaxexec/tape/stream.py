@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 # Bytes a row at the peak of `sign`, measured on quotes of WRDS's columns: as read, canonical, sorted and matched.
 BYTES_A_ROW = 330
+# Parts in memory at a time: two are being signed, while whoever goes through the stream holds one.
+_SIGNING, _AT_A_TIME = 2, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +48,18 @@ class TapeStream:
         return len(self.buckets)
 
     def __iter__(self) -> Iterator[SignedTape]:
-        return (self.part(i) for i in range(len(self)))
+        """The parts in order; the next ones are being signed meanwhile."""
+        with ThreadPoolExecutor(_SIGNING) as pool:
+            numbers = iter(range(len(self)))
+            waiting = deque(pool.submit(self.part, i) for i in islice(numbers, _SIGNING))
+            try:
+                while waiting:
+                    part = waiting.popleft().result()
+                    waiting.extend(pool.submit(self.part, i) for i in islice(numbers, 1))
+                    yield part
+                    del part
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def part(self, number: int) -> SignedTape:
         """The signed tape of one bucket. What it is does not depend on the other buckets.
@@ -90,7 +106,7 @@ def stream(
     trades: str | os.PathLike[str],
     quotes: str | os.PathLike[str] | None = None,
     *,
-    memory: float = 2e9,
+    memory: float = 1e9,
     **options: Any,
 ) -> TapeStream:
     """Sign a tape of Parquet files that need not fit in memory: `for part in stream(…)` gives a `SignedTape` each.
@@ -98,14 +114,15 @@ def stream(
     A part holds whole symbols, over all dates of the files, and is what `sign` would make of them alone: results do not
     depend on how many parts there are. `impact.glosten_harris` takes a stream in place of a tape.
 
-    Memory is about 0.5 GB and 330 bytes for each row of the largest bucket. Buckets are cut where row groups end, by
-    the bounds on symbols that Parquet keeps for each; files sorted by symbol, as WRDS sends them, are read about once.
-    A symbol is never cut, nor a row group of many symbols: write such files again, sorted, with smaller row groups.
+    Memory is about 0.4 GB, and 330 bytes for each row of three parts: two are signed while the third is used. Buckets
+    are cut where row groups end, by the bounds on symbols that Parquet keeps for each; files sorted by symbol, as WRDS
+    sends them, are read about once. A symbol is never cut, nor a row group of many symbols: write such files again,
+    sorted, with smaller row groups.
 
     Args:
         trades: Parquet file, or folder of them.
         quotes: the same for quotes; None where `sign` does without.
-        memory: bytes that a part may take, about.
+        memory: bytes that the parts may take, about.
         options: those of `sign`. `session="auto"` is refused, for no part knows the hours of the others.
 
     Raises:
@@ -120,7 +137,7 @@ def stream(
     for kind, source in sources.items():
         extents[kind] = None if source is None else _extent(source, kind, options.get(f"{kind[:-1]}_columns"))
     some = [e for e in extents.values() if e is not None]
-    buckets = cut(some, max(1, int(memory / BYTES_A_ROW)))
+    buckets = cut(some, max(1, int(memory / (_AT_A_TIME * BYTES_A_ROW))))
     made = extents["trades"]
     assert made is not None
     return TapeStream(made, extents["quotes"], tuple(buckets), dict(options))

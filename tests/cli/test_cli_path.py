@@ -47,7 +47,7 @@ def test_a_day_in_parts_is_the_day(cli, tmp_path):
     files = synthetic.write(tmp_path / "day", stocks=6, trades=200, seed=2, bucket=1)
     words = ("clean", files["trades"], files["quotes"], "--json")
     assert json.loads(cli(*words, "--out", "whole").out)["trades"] == 1200
-    parts = (*words, "--memory", "3e-4", "--out", "parts")
+    parts = (*words, "--memory", "9e-4", "--out", "parts")
     said = json.loads(cli(*parts).out)
     assert said["parts"] == 3 and said["resumed"] == 0 and said["balanced"] and said["symbols"] == 6
     whole, cut = ({f.name: f for f in (tmp_path / name).glob("signed-*")} for name in ("whole", "parts"))

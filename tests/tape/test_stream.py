@@ -13,6 +13,8 @@ from jaxexec.tape import InputError, sign, stream, synthetic
 from jaxexec.tape.buckets import Bucket, Extent, Span, cut
 from jaxexec.tape.stream import BYTES_A_ROW
 
+ROW = 3 * BYTES_A_ROW
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
@@ -34,7 +36,7 @@ def whole(made):
 
 @pytest.mark.parametrize("rows", [1, 2_000, 10**9])
 def test_buckets_hold_what_the_whole_holds(made, whole, rows):
-    parts = stream(*made, midpoint="keep", memory=rows * BYTES_A_ROW)
+    parts = stream(*made, midpoint="keep", memory=rows * ROW)
     assert {1: len(parts) > 8, 2_000: 2 < len(parts) < 9, 10**9: len(parts) == 1}[rows]
     tapes = list(parts)
     assert pl.concat([tape.trades for tape in tapes]).equals(whole.trades)
@@ -47,7 +49,7 @@ def test_buckets_hold_what_the_whole_holds(made, whole, rows):
 
 def test_estimates_do_not_depend_on_the_buckets(made, whole):
     every = jx.impact.glosten_harris(whole)
-    parts = jx.impact.glosten_harris(stream(*made, midpoint="keep", memory=600 * BYTES_A_ROW))
+    parts = jx.impact.glosten_harris(stream(*made, midpoint="keep", memory=600 * ROW))
     assert parts.symbols == every.symbols
     for name in ("coefficients", "std_errors", "r2"):
         found, expected = getattr(parts.estimates, name), getattr(every.estimates, name)
@@ -87,7 +89,7 @@ def test_rows_without_a_symbol_are_counted_once(made, tmp_path):
     path = tmp_path / "trades.parquet"
     pq.write_table(spoilt.to_arrow(), path, row_group_size=170)
     whole = sign(path, made[1])
-    parts = list(stream(path, made[1], memory=600 * BYTES_A_ROW))
+    parts = list(stream(path, made[1], memory=600 * ROW))
     missing = sum(tape.ledger.rows("trades", "missing_symbol") for tape in parts)
     assert missing == whole.ledger.rows("trades", "missing_symbol") > 0
     assert sum(tape.trades.height for tape in parts) == whole.trades.height
@@ -97,14 +99,14 @@ def test_symbols_without_quotes_are_a_bucket_all_the_same(made, tmp_path):
     quotes = pl.read_parquet(made[1]).filter(pl.col("sym_root") < "S00004")
     path = tmp_path / "quotes.parquet"
     pq.write_table(quotes.to_arrow(), path, row_group_size=300)
-    parts = list(stream(made[0], path, memory=300 * BYTES_A_ROW))
+    parts = list(stream(made[0], path, memory=300 * ROW))
     assert {s for tape in parts for s in tape.symbols} == {"S00000", "S00001", "S00002", "S00003"}
     unquoted = sum(tape.ledger.rows("trades", "no_prevailing_quote") for tape in parts)
     assert unquoted == sign(made[0], path).ledger.rows("trades", "no_prevailing_quote")
 
 
 def test_the_tick_rule_needs_no_quotes(made):
-    parts = stream(made[0], rule="tick", memory=300 * BYTES_A_ROW)
+    parts = stream(made[0], rule="tick", memory=300 * ROW)
     assert pl.concat([tape.trades for tape in parts]).equals(sign(made[0], rule="tick").trades)
 
 
@@ -131,7 +133,7 @@ def test_an_error_says_which_symbols_its_row_is_counted_in(made, tmp_path):
     path = tmp_path / "trades.parquet"
     spoilt = frame.with_columns(price=pl.when(last).then(pl.col("price") + 1e-6).otherwise("price"))
     pq.write_table(spoilt.to_arrow(), path, row_group_size=170)
-    parts = iter(stream(path, made[1], memory=600 * BYTES_A_ROW))
+    parts = iter(stream(path, made[1], memory=600 * ROW))
     next(parts)
     with pytest.raises(InputError, match="multiple of 1e-4") as caught:
         list(parts)
