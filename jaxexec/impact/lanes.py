@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+TICK = 1e-4  # currency per price tick
 LENGTHS = (64, 512)
 WIDTH = 256
 SPREAD = 4

@@ -10,7 +10,6 @@ import numpy as np
 
 from jaxexec.numerics.moments import most_newey_west_lags
 
-TICK = 1e-4  # currency per price tick
 _SHORTEST = 256
 _SLOTS = 1 << 17  # of a batch, padding included, unless one stock has more: what stays near the processor is faster
 Result = TypeVar("Result")

@@ -18,12 +18,11 @@ from jax import lax
 
 from jaxexec.impact import lanes, passes
 from jaxexec.impact.estimates import ImpactEstimates, Model, report
-from jaxexec.impact.lanes import SPREAD, TILE, WIDTH, Chunk, FlatTape, Segments
+from jaxexec.impact.lanes import SPREAD, TICK, TILE, WIDTH, Chunk, FlatTape, Segments
 from jaxexec.impact.passes import Block, OrderFlow, ScoreSums
 from jaxexec.numerics.moments import Fit, Moments, least_squares, most_newey_west_lags, sandwich
 from jaxexec.numerics.regression import LaneFit, Method, small_sample_factor
 
-TICK = 1e-4  # currency per price tick
 # XLA keeps to 256-bit vectors by default; this lets it use wider ones where the processor has them.
 _OPTIONS = {"xla_cpu_prefer_vector_width": 512, "xla_cpu_use_fusion_emitters": False}
 

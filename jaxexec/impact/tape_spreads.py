@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from jaxexec.impact.lanes import TICK
 from jaxexec.impact.measured import Lags, check_choice, check_lags
 from jaxexec.impact.measures import Measures
 from jaxexec.impact.roll import ROLL, roll_spread_arrays
 from jaxexec.impact.spreads import SPREADS, quoted_spread_arrays, spread_measures_arrays
-from jaxexec.impact.stock_batches import TICK, measure_stocks
+from jaxexec.impact.stock_batches import measure_stocks
 from jaxexec.tape.clock import nanoseconds, time_of_day
 from jaxexec.tape.matching import match
 from jaxexec.tape.signed_tape import Segments
