@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxexec.tape import synthetic
     from jaxexec.tape.accuracy import AccuracyReport, RuleAccuracy, compare_rules
-    from jaxexec.tape.bulk_volume import bulk_volume
+    from jaxexec.tape.bulk_classification import bulk_volume
     from jaxexec.tape.cleaning import Cleaned, clean
     from jaxexec.tape.errors import InputError, TapeWarning
     from jaxexec.tape.ledger import Dropped, Ledger
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from jaxexec.tape.schema import TICKS_PER_UNIT, ColumnMapping
     from jaxexec.tape.signed_tape import Segments, SignedTape
     from jaxexec.tape.signing import sign
-    from jaxexec.tape.stream import TapeStream, stream
+    from jaxexec.tape.streaming import TapeStream, stream
 
 _HOMES = {
     "accuracy": ("AccuracyReport", "RuleAccuracy", "compare_rules"),
-    "bulk_volume": ("bulk_volume",),
+    "bulk_classification": ("bulk_volume",),
     "cleaning": ("Cleaned", "clean"),
     "errors": ("InputError", "TapeWarning"),
     "ledger": ("Dropped", "Ledger"),
@@ -38,7 +38,7 @@ _HOMES = {
     "schema": ("TICKS_PER_UNIT", "ColumnMapping"),
     "signed_tape": ("Segments", "SignedTape"),
     "signing": ("sign",),
-    "stream": ("TapeStream", "stream"),
+    "streaming": ("TapeStream", "stream"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -3,6 +3,7 @@
 import datetime
 import gzip
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -344,3 +345,9 @@ def test_a_malformed_line_is_named(tmp_path):
     path.write_text("symbol,date,time,price,size\nA,2024-01-02,09:31:00,10.0,1\nA,2024-01-02,09:32:00,10.0\n")
     with pytest.raises(tape.InputError, match=r"Row #3: Expected 5 columns, got 4"):
         tape.read(path, "trades")
+
+
+def test_no_public_name_is_hidden_by_a_module_of_its_name():
+    """Importing a submodule binds its name in the package: a function of that name would then be gone."""
+    files = {path.stem for path in pathlib.Path(tape.__file__).parent.glob("*.py")}
+    assert files & set(tape.__all__) == {"synthetic"}

@@ -11,7 +11,7 @@ import pytest
 import jaxexec as jx
 from jaxexec.tape import InputError, sign, stream, synthetic
 from jaxexec.tape.buckets import Bucket, Extent, Span, cut
-from jaxexec.tape.stream import BYTES_A_ROW
+from jaxexec.tape.streaming import BYTES_A_ROW
 
 ROW = 3 * BYTES_A_ROW
 
