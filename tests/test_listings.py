@@ -8,7 +8,7 @@ import pytest
 from tests.test_examples import run
 
 DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
-NEED_FILES = {"calibration", "estimates"}  # the user's own trades and quotes
+NEED_FILES = {"calibration"}  # the user's own trades and quotes
 
 
 def listing(page: pathlib.Path) -> str:
@@ -26,6 +26,7 @@ PAGES = [page for page in sorted(DOCS.rglob("*.md")) if listing(page).strip() an
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_listings_hold(page, tmp_path):
+    """`run` asserts that the process ends well, and a warning ends it."""
     script = tmp_path / f"{page.stem}.py"
     script.write_text(listing(page), encoding="utf-8")
     run(str(script))

@@ -7,7 +7,6 @@ from jaxexec.cli.app import OK, SOME_ROWS_FAILED
 from jaxexec.cli.options import DEFAULT, Common
 from jaxexec.cli.run import Run, open_run, plan
 from jaxexec.cli.tapes import signed_inputs, signed_parts
-from jaxexec.presentation import table_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -50,13 +49,10 @@ def impact(
 
 
 def report_panel(run: Run, panel: Any, winsorise: float) -> int:
-    """Write a panel of estimates, show its cross-section; the exit code."""
-    from jaxexec import impact as estimates
-
+    """Write a panel of estimates, show it or its cross-section; the exit code."""
     frame = panel.table()
     run.write_parquet("impact.parquet", frame)
-    cross_section = estimates.summarise(panel, winsorise=(winsorise, 1 - winsorise) if winsorise else None)
-    run.show(table_of(cross_section.to_dicts(), "Impact across stocks", panel.convention))
+    run.show(panel.presentation((winsorise, 1 - winsorise) if winsorise else None))
     run.write_picture("impact.svg", panel.plot(), "Impact estimates across stocks.")
     failed = failed_symbols(frame)
     stocks = frame["symbol"].n_unique()

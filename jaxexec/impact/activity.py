@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from jaxexec.impact.by_stock import ByStock
 from jaxexec.tape.clock import SECOND, time_of_day
 
 if TYPE_CHECKING:
-    import pandas as pd
     import polars as pl
     from matplotlib.figure import Figure
 
@@ -30,7 +30,7 @@ class CleanedTape(Protocol):
 
 
 @dataclass(frozen=True)
-class Activity:
+class Activity(ByStock):
     """How active each stock is in each bin of the trading day. One trading day is one session long.
 
     Attributes:
@@ -86,26 +86,6 @@ class Activity:
                 "volatility": self.volatility.ravel(),
             }
         )
-
-    def to_polars(self) -> pl.DataFrame:
-        """The same as `table()`."""
-        return self.table()
-
-    def to_pandas(self) -> pd.DataFrame:
-        """`table()` as a pandas frame."""
-        import pandas as pd
-
-        return pd.DataFrame(self.table().to_dict(as_series=False))
-
-    def summary(self) -> str:
-        """Text: a row a stock with its daily figures."""
-        return self.presentation().text()
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return self.presentation().html()
 
     def presentation(self) -> Any:
         """What `summary()` shows, as a `presentation.Table`."""

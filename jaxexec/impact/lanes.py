@@ -26,8 +26,8 @@ SPREAD = 4
 TILE = 32  # steps a loop body handles: in blocks of TILE x WIDTH the compiler neither recomputes nor leaves the cache
 
 
-class Segments(Protocol):
-    """Signed trades of many stocks, one after the other, as `SignedTape.segments()` gives them."""
+class Cuts(Protocol):
+    """Where the segments (one stock on one date) of a tape begin, as `SignedTape.segments()` says."""
 
     @property
     def symbols(self) -> Sequence[str]: ...
@@ -35,6 +35,11 @@ class Segments(Protocol):
     def stock(self) -> np.ndarray: ...
     @property
     def offsets(self) -> np.ndarray: ...
+
+
+class Segments(Cuts, Protocol):
+    """Signed trades of many stocks, one after the other, as `SignedTape.segments()` gives them."""
+
     @property
     def ticks(self) -> np.ndarray: ...
     @property

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxexec.impact.by_stock import ByStock
 from jaxexec.impact.measured import Measured
 from jaxexec.impact.realised_variance import RealisedVariance
 from jaxexec.numerics.status import Status
 
 if TYPE_CHECKING:
-    import pandas as pd
     import polars as pl
 
 _FEW = 6  # stocks up to which each is shown
 
 
 @dataclass(frozen=True)
-class Measures:
+class Measures(ByStock):
     """Measures of liquidity, one stock after the other.
 
     Attributes:
@@ -70,26 +70,6 @@ class Measures:
             }
         )
         return frame.with_columns(pl.col("estimate", "std_error", "t").fill_nan(None))
-
-    def to_polars(self) -> pl.DataFrame:
-        """The same as `table()`."""
-        return self.table()
-
-    def to_pandas(self) -> pd.DataFrame:
-        """`table()` as a pandas frame."""
-        import pandas as pd
-
-        return pd.DataFrame(self.table().to_dict(as_series=False))
-
-    def summary(self) -> str:
-        """Text: the measures of a few stocks, the cross-section of many."""
-        return self.presentation().text()
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return self.presentation().html()
 
     def presentation(self) -> Any:
         """What `summary()` shows, as a `presentation.Table`."""

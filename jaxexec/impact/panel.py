@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxexec.impact.batches import estimate_in_batches
+from jaxexec.impact.by_stock import ByStock
 from jaxexec.impact.estimates import COEFFICIENTS, ImpactEstimates, Model, checked_model
 from jaxexec.impact.lanes import Segments
 from jaxexec.impact.passes import Form, Term
@@ -23,7 +24,6 @@ from jaxexec.numerics.status import Status
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
     import polars as pl
     from matplotlib.figure import Figure
 
@@ -53,7 +53,7 @@ class Tape(Protocol):
 
 
 @dataclass(frozen=True)
-class Panel:
+class Panel(ByStock):
     """Impact estimates, one stock after the other.
 
     Attributes:
@@ -114,28 +114,8 @@ class Panel:
             }
         )
 
-    def to_polars(self) -> pl.DataFrame:
-        """The same as `table()`."""
-        return self.table()
-
-    def to_pandas(self) -> pd.DataFrame:
-        """`table()` as a pandas frame."""
-        import pandas as pd
-
-        return pd.DataFrame(self.table().to_dict(as_series=False))
-
-    def summary(self) -> str:
-        """Text: the estimates of a few stocks, the cross-section of many."""
-        return self.presentation().text()
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return self.presentation().html()
-
-    def presentation(self) -> Any:
-        """What `summary()` shows, as a `presentation.Table`."""
+    def presentation(self, winsorise: tuple[float, float] | None = (0.01, 0.99)) -> Any:
+        """What `summary()` shows, a `presentation.Table`: the estimates of a few stocks, the cross-section of many."""
         from jaxexec.presentation import Table
 
         failed = len(self.symbols) - int(self.usable.sum())
@@ -145,8 +125,11 @@ class Panel:
         if len(self.symbols) <= _FEW:
             frame, title = self.table().drop("durbin_watson", "rho"), "Price impact"
         else:
-            frame, title = summarise(self).drop("unit"), f"Price impact, {int(self.usable.sum()):,} stocks"
-            footer += " Cross-section winsorised at 1% and 99%; fixed in currency, variable in currency per share."
+            frame, title = summarise(self, winsorise).drop("unit"), f"Price impact, {int(self.usable.sum()):,} stocks"
+            cut = (
+                "" if winsorise is None else " winsorised at {:.4g}% and {:.4g}%".format(*(100 * q for q in winsorise))
+            )
+            footer += f" Cross-section{cut}; fixed in currency, variable in currency per share."
         return Table(title, frame.columns, frame.rows(), footer)
 
     def plot(self, winsorise: tuple[float, float] | None = (0.01, 0.99)) -> Figure:

@@ -3,27 +3,17 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
+from jaxexec.impact.lanes import Cuts
 from jaxexec.numerics.moments import most_newey_west_lags
 
 _SHORTEST = 256
 _SLOTS = 1 << 17  # of a batch, padding included, unless one stock has more: what stays near the processor is faster
 Result = TypeVar("Result")
-
-
-class Cuts(Protocol):
-    """Where the segments (one stock on one date) of a tape begin, as `SignedTape.segments()` says."""
-
-    @property
-    def symbols(self) -> Sequence[str]: ...
-    @property
-    def stock(self) -> np.ndarray: ...
-    @property
-    def offsets(self) -> np.ndarray: ...
 
 
 class Layout(NamedTuple):
