@@ -205,7 +205,9 @@ def estimate_lanes(price: Array, size: Array, sign: Array, mask: Array, model: M
     price, size, sign = (jnp.where(mask, x, 0) for x in (price, size, sign))
     block, mean, sign_mean = _block(price, size, sign, mask, model.order)
     flow_fit = passes.fit_order_flow(passes.flow_products(block, mean, model.order), mean, sign_mean)
-    *columns, change = passes.regressors(block, flow_fit, model.form, model.terms, block.halo)
+    trades = passes.lagged(block, model.order)
+    expected = passes.expectations(trades, flow_fit) if passes.has_permanent(model.terms) else None
+    *columns, change = passes.regressors(trades, expected, flow_fit, model.form, model.terms)
     design = jnp.stack([jnp.ones_like(change), *columns])
     fit = regress_lanes(design, change, block.row[block.halo :], model.method, constant=True)
     intercept = fit.coefficients[0]
@@ -277,7 +279,7 @@ def report(
 
 def _status(flow_fit: OrderFlow, fit: LaneFit, values, bad, model: Model) -> Int[Array, " lanes"]:
     eps = float(jnp.finfo(flow_fit.mean.dtype).eps)
-    needed = any(term.startswith("permanent") for term in model.terms)
+    needed = passes.has_permanent(model.terms)
     few = fit.few | (flow_fit.rows <= model.order + 1)
     # Sums lose the square of the condition number; at eps^(−1/3), refined, standard errors keep 1e-5 in float64.
     return first_status(

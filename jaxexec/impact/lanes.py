@@ -6,13 +6,14 @@ piece, with the few real trades before it that its lags reach (the halo), stands
         lane 0  1  2 …  255          time runs down, lanes run across: lag j of all lanes is one contiguous
     halo  ·  ·  ·  ·  ·  ·           slice, and 256 pieces advance together whatever stock they belong to
     0     ·  ·  ·  ·  ·  ·
-    ⋮     ·  ·  ·  ·  ·  ·           lanes of a chunk differ by less than SPREAD Newey–West lags, so that the
-    T−1   ·  ·  ·  ·  ·  ·           scores that leave their windows lie in so many contiguous slices
+    ⋮     ·  ·  ·  ·  ·  ·           all lanes of a chunk have the same number of Newey–West lags, so that the
+    T−1   ·  ·  ·  ·  ·              scores that leave their windows lie side by side too
 
-Chunks have one of few shapes, `LENGTHS` by `WIDTH`, so few programs are ever compiled, whatever the tape.
+Chunks have one shape, and each says how many of its rows are in use: one program serves every tape. The pieces of all
+stocks with as many lags are made so long that they fill their last chunk.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Protocol
@@ -20,10 +21,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 TICK = 1e-4  # currency per price tick
-LENGTHS = (64, 512)
 WIDTH = 256
-SPREAD = 4
-TILE = 32  # steps a loop body handles: in blocks of TILE x WIDTH the compiler neither recomputes nor leaves the cache
+TILE = 16  # steps a loop body handles: blocks of TILE x WIDTH stay in the nearest caches
+LONGEST = 2048  # steps of a piece, a multiple of TILE
+_CALL = 3  # tiles that could be walked in the time it takes to call a program
+_REACH = 2 * TILE  # enough for the rule's lags up to a million trades
 
 
 class Cuts(Protocol):
@@ -59,7 +61,7 @@ class Lanes:
         owned: Steps that belong to the piece; the rest of its length is padding.
         stock: Stock of the piece.
         lags: Newey–West lags of that stock.
-        chunks: Slices of lanes that are computed together, with the length of their pieces.
+        chunks: Slices of lanes that are computed together.
         reach: Steps before a piece that its windows look back on; a multiple of TILE.
     """
 
@@ -69,11 +71,11 @@ class Lanes:
     owned: np.ndarray
     stock: np.ndarray
     lags: np.ndarray
-    chunks: list[tuple[slice, int]]
+    chunks: list[slice]
     reach: int
 
 
-def cut(segments: Segments, lags: np.ndarray, order: int, trailing: bool) -> Lanes:
+def cut(segments: Cuts, lags: np.ndarray, order: int, trailing: bool) -> Lanes:
     """Cut every segment into pieces and sort the pieces into chunks.
 
     Args:
@@ -83,10 +85,13 @@ def cut(segments: Segments, lags: np.ndarray, order: int, trailing: bool) -> Lan
     length = np.diff(segments.offsets).astype(np.int64)
     lag = lags[segments.stock]
     steps = np.where(length > order, length - order + (lag if trailing else 0), 0)
-    reach = TILE * max(1, -(-int(lags.max(initial=0)) // TILE))
-    pieces = -(-steps[:, None] // np.array(LENGTHS))
-    choice = np.argmin(pieces * (np.array(LENGTHS) + order + reach), axis=1)
-    count = np.take_along_axis(pieces, choice[:, None], 1)[:, 0].astype(np.int64)
+    most = int(lags.max(initial=0))
+    reach = max(_REACH, TILE << max(0, (-(-most // TILE) - 1).bit_length()))
+    piece = np.ones(len(length), np.int64)
+    for lags_of_group in np.unique(lag[steps > 0]):
+        group = (lag == lags_of_group) & (steps > 0)
+        piece[group] = _piece_length(steps[group], int(lags_of_group))
+    count = -(-steps // piece)
     share = -(-steps // np.maximum(count, 1))
     segment = np.repeat(np.arange(len(length)), count)
     rank = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
@@ -100,34 +105,43 @@ def cut(segments: Segments, lags: np.ndarray, order: int, trailing: bool) -> Lan
         "stock": segments.stock[segment],
         "lags": lag[segment],
     }
-    chosen = choice[segment]
-    by_shape = np.lexsort((columns["lags"], chosen))
-    columns = {name: column[by_shape] for name, column in columns.items()}
-    return Lanes(**columns, chunks=_chunks(chosen[by_shape], columns["lags"]), reach=reach)
+    alike = np.lexsort((columns["owned"], columns["lags"]))
+    columns = {name: column[alike] for name, column in columns.items()}
+    return Lanes(**columns, chunks=_chunks(columns["lags"]), reach=reach)
 
 
-def _chunks(choice: np.ndarray, lags: np.ndarray) -> list[tuple[slice, int]]:
-    """At most WIDTH lanes each, all of one length, with lags between two multiples of SPREAD."""
-    edges = np.flatnonzero(np.diff(choice) | np.diff(lags // SPREAD)) + 1
-    bounds = [0, *edges.tolist(), len(choice)]
+def _piece_length(steps: np.ndarray, lags: int) -> int:
+    """Steps of a piece, a multiple of TILE, for which the segments make the fewest tiles, halos included.
+
+    Args:
+        steps: Steps of the segments, (segments,).
+    """
+    choices = np.arange(TILE, LONGEST + 1, TILE)
+    # Segments of a day's tape are many and alike, so the pieces are counted for lengths, not for segments.
+    length, alike = np.unique(steps, return_counts=True)
+    pieces = (-(-length[:, None] // choices) * alike[:, None]).sum(0)
+    tiles = choices // TILE + max(1, -(-lags // TILE)) + _CALL
+    return int(choices[np.argmin(-(-pieces // WIDTH) * tiles)])
+
+
+def _chunks(lags: np.ndarray) -> list[slice]:
+    """At most WIDTH lanes each, all with the same lags."""
     # A tape without a single row still makes one empty chunk, so that its sums have their shapes.
-    if not len(choice):
-        return [(slice(0, 0), LENGTHS[0])]
-    return [
-        (slice(at, min(at + WIDTH, end)), LENGTHS[choice[at]])
-        for start, end in pairwise(bounds)
-        for at in range(start, end, WIDTH)
-    ]
+    if not len(lags):
+        return [slice(0, 0)]
+    bounds = [0, *(np.flatnonzero(np.diff(lags)) + 1).tolist(), len(lags)]
+    return [slice(at, min(at + WIDTH, end)) for start, end in pairwise(bounds) for at in range(start, end, WIDTH)]
 
 
 class Chunk(NamedTuple):
-    """Trades of WIDTH lanes, lane first as they lie in memory, and where they belong.
+    """Trades of WIDTH lanes, time first, and where they belong.
 
     Attributes:
-        flow: Signed size, (lanes, halo + length), int32 where that is lossless.
+        flow: Signed size, (halo + LONGEST, lanes), int32 where that is lossless.
         change: Price change in ticks, the same shape.
         low, high, end: First step that is a row, one past the last, one past the last owned, (lanes,) int32.
-        lags: Newey–West lags, (lanes,) int32.
+        lags: Newey–West lags of all lanes, () int32.
+        tiles: Tiles behind the halo that hold owned steps, () int32.
     """
 
     flow: np.ndarray
@@ -135,11 +149,12 @@ class Chunk(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     end: np.ndarray
-    lags: np.ndarray
+    lags: np.int32
+    tiles: np.int32
 
 
-class FlatTape:
-    """Signed sizes and price changes of all trades, one after the other, and windows into them.
+class Edges(NamedTuple):
+    """Means, and what lies at the ends of segments.
 
     Attributes:
         mean, sign_mean: Mean signed size and mean sign of each stock, (stocks,).
@@ -147,42 +162,63 @@ class FlatTape:
             where a segment has no row.
     """
 
-    def __init__(self, segments: Segments, order: int, reach: int):
-        self.halo = order + reach
-        offsets, stocks = np.asarray(segments.offsets, np.int64), len(segments.symbols)
-        signed = np.multiply(segments.size, segments.sign, dtype=np.int64)
-        self.flow = self._flat(signed)
-        # The change into a segment's first trade crosses two segments; it is never a row.
-        self.change = self._flat(np.diff(segments.ticks, prepend=segments.ticks[:1]))
-        length = np.diff(offsets)
-        trades = np.maximum(np.bincount(segments.stock, length, stocks), 1)
-        totals = (_segment_sums(x, offsets) for x in (signed, segments.sign))
-        self.mean, self.sign_mean = (add_up(segments.stock, x, stocks) / trades for x in totals)
-        step = np.arange(order)
-        long = (length > order)[:, None]
-        first = np.where(long, offsets[:-1, None] + step, 0)
-        last = np.where(long, offsets[1:, None] - order + step, 0)
-        centre = self.mean[segments.stock][:, None]
-        self.head, self.tail = (np.where(long, _at(signed, i) - centre, 0) for i in (first, last))
+    mean: np.ndarray
+    sign_mean: np.ndarray
+    head: np.ndarray
+    tail: np.ndarray
 
-    def _flat(self, values: np.ndarray) -> np.ndarray:
-        """With room for the halo of the first piece and the padding of the last; int32 where that is lossless."""
-        limit = np.iinfo(np.int32).max
-        small = not len(values) or (values.max() <= limit and values.min() >= -limit)
-        flat = np.zeros(self.halo + len(values) + max(LENGTHS), np.int32 if small else np.float64)
-        flat[self.halo : self.halo + len(values)] = values
-        return flat
 
-    def chunk(self, lanes: Lanes, where: slice, length: int) -> Chunk:
-        """The windows of some lanes; lanes that are missing to WIDTH own nothing."""
+def find_edges(segments: Segments, order: int) -> Edges:
+    """The `Edges` of a tape."""
+    offsets, stocks = np.asarray(segments.offsets, np.int64), len(segments.symbols)
+    signed = np.multiply(segments.size, segments.sign, dtype=np.int64)
+    length = np.diff(offsets)
+    trades = np.maximum(np.bincount(segments.stock, length, stocks), 1)
+    totals = (_segment_sums(x, offsets) for x in (signed, segments.sign))
+    mean, sign_mean = (add_up(segments.stock, x, stocks) / trades for x in totals)
+    step = np.arange(order)
+    long = (length > order)[:, None]
+    first = np.where(long, offsets[:-1, None] + step, 0)
+    last = np.where(long, offsets[1:, None] - order + step, 0)
+    centre = mean[segments.stock][:, None]
+    head, tail = (np.where(long, _at(signed, i) - centre, 0) for i in (first, last))
+    return Edges(mean, sign_mean, head, tail)
+
+
+def lay_out(segments: Segments, lanes: Lanes, order: int) -> Iterator[Chunk]:
+    """The chunks of a tape, one after the other."""
+    halo = order + lanes.reach
+    signed = np.multiply(segments.size, segments.sign, dtype=np.int64)
+    # The change into a segment's first trade crosses two segments; it is never a row.
+    change = np.diff(segments.ticks, prepend=segments.ticks[:1])
+    flat = [_flat(x, halo) for x in (signed, change)]
+    del signed, change
+    for where in lanes.chunks:
         missing = WIDTH - (where.stop - where.start)
-        columns = (lanes.low, lanes.high, lanes.owned + self.halo, lanes.lags)
-        low, high, end, lags = (np.pad(x[where].astype(np.int32), (0, missing)) for x in columns)
+        columns = (lanes.low, lanes.high, lanes.owned + halo)
+        low, high, end = (np.pad(x[where].astype(np.int32), (0, missing)) for x in columns)
+        # Lanes that are missing to WIDTH own nothing.
         first = np.pad(lanes.first[where], (0, missing))
-        flow, change = (
-            np.lib.stride_tricks.sliding_window_view(x, self.halo + length)[first] for x in (self.flow, self.change)
-        )
-        return Chunk(flow, change, low, high, end, lags)
+        tiles = -(-int(lanes.owned[where].max(initial=0)) // TILE)
+        flow, change = (_time_first(x, first, halo + tiles * TILE, halo + LONGEST) for x in flat)
+        lags = lanes.lags[where].max(initial=0)
+        yield Chunk(flow, change, low, high, end, np.int32(lags), np.int32(tiles))
+
+
+def _flat(values: np.ndarray, halo: int) -> np.ndarray:
+    """With room for the halo of the first piece and the padding of the last; int32 where that is lossless."""
+    limit = np.iinfo(np.int32).max
+    small = not len(values) or (values.max() <= limit and values.min() >= -limit)
+    flat = np.zeros(halo + len(values) + LONGEST, np.int32 if small else np.float64)
+    flat[halo : halo + len(values)] = values
+    return flat
+
+
+def _time_first(flat: np.ndarray, first: np.ndarray, rows: int, room: int) -> np.ndarray:
+    """`rows` values from each of `first` on, as columns of an array with `room` rows; the rest is never read."""
+    columns = np.zeros((room, len(first)), flat.dtype)
+    columns[:rows] = np.lib.stride_tricks.sliding_window_view(flat, rows)[first].T
+    return columns
 
 
 def add_up(stock: np.ndarray, values: np.ndarray, stocks: int) -> np.ndarray:

@@ -1,25 +1,18 @@
-"""The three passes over a block of tape, and the small regressions between them.
+"""From a block of tape to the regressors of its price changes.
 
 A `Block` has time first and lanes last. A lane is one stock, or one piece of a stock that carries enough of its past
-(the halo) to stand alone, so that the sums of all pieces of a stock add up to the stock:
-
-    pass 1   order-flow products              →  autoregression, expected flow, σ_ε
-    pass 2   products of the columns          →  coefficients
-    pass 3   residuals and score windows      →  refinement, R², Durbin–Watson, covariance
-
-`glosten_harris_arrays`, which has all rows of a stock at hand, takes pass 1 and the regressors from here and leaves the
-rest to `numerics.regression`.
+(the halo) to stand alone.
 """
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxexec.impact.expected_sign import expected_sign
-from jaxexec.numerics.moments import Fit, Moments, gram, least_squares, sum_time
-from jaxexec.numerics.regression import Covariance
+from jaxexec.numerics.moments import Moments, gram, least_squares
 
 Form = Literal["difference", "level"]
 Term = Literal["permanent_fixed", "permanent_variable", "transitory_fixed", "transitory_variable"]
@@ -66,30 +59,13 @@ class OrderFlow(eqx.Module):
     failed: Bool[Array, " lanes"]
 
 
-class ScoreSums(eqx.Module):
-    """What pass 3 returns, summed over the rows of a lane.
-
-    Attributes:
-        gradient: Σ u_t z_t with z centred, (terms, lanes).
-        squares: Σ u_t², (lanes,).
-        neighbours: Σ (u_t − u_{t−1})² over rows whose predecessor is a row of the same segment, (lanes,).
-        meat: Σ W_t W_tᵀ of windows, not yet divided by lags + 1 ("hac"), or Σ s_t s_tᵀ of scores ("hc0", "hc1"), or
-            zero ("ols"), (terms, terms, lanes).
-    """
-
-    gradient: Float[Array, "k lanes"]
-    squares: Float[Array, " lanes"]
-    neighbours: Float[Array, " lanes"]
-    meat: Float[Array, "k k lanes"]
-
-
 def _back(x: Float[Array, "time lanes"], start: int, lag: int) -> Float[Array, "steps lanes"]:
     """The entries `lag` steps before those from `start` on."""
     return x[start - lag : x.shape[0] - lag]
 
 
 def flow_products(block: Block, mean: Float[Array, " lanes"], order: int) -> Float[Array, "k k lanes"]:
-    """Pass 1: Gram matrix of (1, DV_{t−1}, …, DV_{t−order}, DV_t), flows taken about `mean`."""
+    """Gram matrix of (1, DV_{t−1}, …, DV_{t−order}, DV_t), flows taken about `mean`."""
     row = block.row[block.halo :].astype(block.flow.dtype)
     flow = block.flow - mean[None]
     lagged = [_back(flow, block.halo, j) for j in (*range(1, order + 1), 0)]
@@ -99,7 +75,7 @@ def flow_products(block: Block, mean: Float[Array, " lanes"], order: int) -> Flo
 def fit_order_flow(
     products: Float[Array, "k k lanes"], mean: Float[Array, " lanes"], sign_mean: Float[Array, " lanes"]
 ) -> OrderFlow:
-    """The autoregression from the sums of pass 1."""
+    """The autoregression from `flow_products`."""
     order = products.shape[0] - 2
     moments = Moments.from_gram(products)
     fit = least_squares(moments)
@@ -115,78 +91,59 @@ def fit_order_flow(
     return OrderFlow(mean, sign_mean, intercept, slopes, jnp.sqrt(variance), rows, failed)
 
 
+class Lagged(NamedTuple):
+    """What the regressors read: some steps, and the same steps shifted.
+
+    Attributes:
+        flow: Signed size 0, 1, …, order trades ago, each (steps, lanes).
+        sign: Sign 0 and 1 trades ago.
+        change: Price change.
+    """
+
+    flow: Sequence[Float[Array, "steps lanes"]]
+    sign: Sequence[Float[Array, "steps lanes"]]
+    change: Float[Array, "steps lanes"]
+
+
+def lagged(block: Block, order: int) -> Lagged:
+    """The steps of a block behind its halo."""
+    flow, sign = ([_back(x, block.halo, lag) for lag in range(order + 1)] for x in (block.flow, block.sign))
+    return Lagged(flow, sign, _back(block.change, block.halo, 0))
+
+
+def expectations(trades: Lagged, flow_fit: OrderFlow) -> tuple[Array, Array]:
+    """E[DV_t] and E[D_t] given the trades before t, (steps, lanes)."""
+    flow = flow_fit.intercept[None]
+    for lag in range(1, len(trades.flow)):
+        flow = flow + flow_fit.coefficients[lag - 1][None] * trades.flow[lag]
+    return flow, expected_sign(flow, flow_fit.residual_std[None])
+
+
 def regressors(
-    block: Block, flow_fit: OrderFlow, form: Form, terms: tuple[Term, ...], start: int
+    trades: Lagged, expected: tuple[Array, Array] | None, flow_fit: OrderFlow, form: Form, terms: tuple[Term, ...]
 ) -> list[Float[Array, "steps lanes"]]:
-    """The columns of `terms` and Δp from step `start` on.
+    """The columns of `terms` and Δp.
 
     D − E[D], DV − E[DV], then ΔD and Δ(DV) (`form="difference"`; Glosten and Harris 1988, Sadka 2006), or D and DV
     about their means (`form="level"`, as the thesis prints it).
-    """
-    order = flow_fit.coefficients.shape[0]
-    flow, sign = _back(block.flow, start, 0), _back(block.sign, start, 0)
-    columns = {}
-    if "permanent_fixed" in terms or "permanent_variable" in terms:
-        expected = flow_fit.intercept[None]
-        for j in range(order):
-            expected = expected + flow_fit.coefficients[j][None] * _back(block.flow, start, j + 1)
-        columns["permanent_variable"] = flow - expected
-        if "permanent_fixed" in terms:
-            columns["permanent_fixed"] = sign - expected_sign(expected, flow_fit.residual_std[None])
-    if form == "difference":
-        columns["transitory_fixed"] = sign - _back(block.sign, start, 1)
-        columns["transitory_variable"] = flow - _back(block.flow, start, 1)
-    else:
-        columns["transitory_fixed"] = sign - flow_fit.sign_mean[None]
-        columns["transitory_variable"] = flow - flow_fit.mean[None]
-    return [*(columns[term] for term in terms), _back(block.change, start, 0)]
-
-
-def impact_products(
-    block: Block, flow_fit: OrderFlow, form: Form, terms: tuple[Term, ...]
-) -> Float[Array, "k k lanes"]:
-    """Pass 2: Gram matrix of (1, regressors, Δp)."""
-    row = block.row[block.halo :].astype(block.flow.dtype)
-    columns = regressors(block, flow_fit, form, terms, block.halo)
-    return gram([jnp.ones_like(row), *columns], [row, *(row * x for x in columns)])
-
-
-def residual_scores(
-    block: Block, flow_fit: OrderFlow, moments: Moments, fit: Fit, form: Form, terms: tuple[Term, ...], start: int
-) -> tuple[Float[Array, "steps lanes"], Float[Array, "steps k lanes"]]:
-    """Residuals u and scores z·u of the centred regressors from step `start` on, zero where there is no row.
-
-    The intercept needs no score: about their means the regressors are orthogonal to it, so the slopes' covariance is
-    the sandwich of the centred columns alone.
-    """
-    k = len(terms)
-    *columns, change = regressors(block, flow_fit, form, terms, start)
-    centred = jnp.stack(columns, 1) - moments.mean[None, :k]
-    fitted = sum((fit.slopes[i][None] * centred[:, i] for i in range(k)), moments.mean[k][None])
-    residual = jnp.where(block.row[start:], change - fitted, 0)
-    return residual, centred * residual[:, None]
-
-
-def collect(
-    residual: Float[Array, "steps lanes"],
-    previous: Float[Array, "steps lanes"],
-    scores: Float[Array, "steps k lanes"],
-    windows: Float[Array, "steps k lanes"],
-    row: Bool[Array, "steps lanes"],
-    pair: Bool[Array, "steps lanes"],
-    covariance: Covariance,
-) -> ScoreSums:
-    """Sums over the steps that belong to a lane.
 
     Args:
-        previous: Residuals one step earlier.
-        windows: Window sums of the scores, zero at steps that belong to another lane; read for "hac" only.
-        row: Rows that belong to the lane.
-        pair: Those of them whose predecessor is a row.
+        expected: What `expectations` returns; needed by permanent terms only.
     """
-    own = jnp.where(row, residual, 0)
-    own_scores = jnp.where(row[:, None], scores, 0)
-    step = jnp.where(pair, residual - previous, 0)
-    outer = {"hac": windows, "ols": jnp.zeros_like(own_scores)}.get(covariance, own_scores)
-    meat = gram([outer[:, i] for i in range(outer.shape[1])])
-    return ScoreSums(sum_time(own_scores), sum_time(own**2), sum_time(step**2), meat)
+    flow, sign = trades.flow, trades.sign
+    columns = {}
+    if expected is not None:
+        columns["permanent_fixed"] = sign[0] - expected[1]
+        columns["permanent_variable"] = flow[0] - expected[0]
+    if form == "difference":
+        columns["transitory_fixed"] = sign[0] - sign[1]
+        columns["transitory_variable"] = flow[0] - flow[1]
+    else:
+        columns["transitory_fixed"] = sign[0] - flow_fit.sign_mean[None]
+        columns["transitory_variable"] = flow[0] - flow_fit.mean[None]
+    return [*(columns[term] for term in terms), trades.change]
+
+
+def has_permanent(terms: tuple[Term, ...]) -> bool:
+    """Whether an equation needs order flow to be predicted."""
+    return any(term.startswith("permanent") for term in terms)

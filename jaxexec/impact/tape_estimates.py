@@ -6,25 +6,22 @@ the host, in float64 and in a fixed order.
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxexec.impact import lanes, passes
 from jaxexec.impact.estimates import ImpactEstimates, Model, report
-from jaxexec.impact.lanes import SPREAD, TICK, TILE, WIDTH, Chunk, FlatTape, Segments
-from jaxexec.impact.passes import Block, OrderFlow, ScoreSums
+from jaxexec.impact.lanes import WIDTH, Chunk, Edges, Lanes, Segments
+from jaxexec.impact.passes import OrderFlow
+from jaxexec.impact.tape_passes import Line, ScoreSums, column_products, flow_sums, score_sums
 from jaxexec.numerics.moments import Fit, Moments, least_squares, most_newey_west_lags, sandwich
 from jaxexec.numerics.regression import LaneFit, Method, small_sample_factor
-
-# XLA keeps to 256-bit vectors by default; this lets it use wider ones where the processor has them.
-_OPTIONS = {"xla_cpu_prefer_vector_width": 512, "xla_cpu_use_fusion_emitters": False}
 
 
 def adds_up(method: Method) -> bool:
@@ -35,12 +32,30 @@ def adds_up(method: Method) -> bool:
     return method.estimator == "ols" and method.covariance in ("hac", "ols", "hc0", "hc1") and plain
 
 
-def estimate_tape(segments: Segments, model: Model) -> ImpactEstimates:
-    """Estimates of all stocks of a tape, in float64 whatever JAX's 64-bit flag says; for methods that add up.
+class Layout(NamedTuple):
+    """A tape, ready for its passes.
 
-    Returns:
-        `ImpactEstimates` with leading axis (stocks,), as NumPy arrays.
+    Attributes:
+        symbols: Names of the stocks.
+        segment_stock: Stock of each segment.
+        rows: Rows of each stock's regressions, (stocks,).
+        lags: Newey–West lags of each stock, (stocks,).
+        pieces: Where the pieces lie.
+        chunks: Their trades, on the device.
+        edges: Means, and what lies at the ends of segments.
     """
+
+    symbols: Sequence[str]
+    segment_stock: np.ndarray
+    rows: np.ndarray
+    lags: np.ndarray
+    pieces: Lanes
+    chunks: list[Chunk]
+    edges: Edges
+
+
+def lay_out_tape(segments: Segments, model: Model) -> Layout:
+    """A tape as vector lanes, 8 bytes a trade and a tenth of padding, by a model that adds up."""
     order, covariance, lags = model.order, model.method.covariance, model.method.lags
     stocks = len(segments.symbols)
     rows = np.bincount(segments.stock, np.maximum(np.diff(segments.offsets) - order, 0), stocks).astype(np.int64)
@@ -49,17 +64,34 @@ def estimate_tape(segments: Segments, model: Model) -> ImpactEstimates:
         used[:] = lags if isinstance(lags, int) else [most_newey_west_lags(int(n)) for n in rows]
     # A stock that is refused for having no more rows than lags must not size the halo of the others.
     pieces = lanes.cut(segments, np.where(rows > used, used, 0), order, covariance == "hac")
-    flat = FlatTape(segments, order, pieces.reach)
-    means = _padded((flat.mean, flat.sign_mean))
+    chunks = [jax.device_put(chunk) for chunk in lanes.lay_out(segments, pieces, order)]
+    edges = lanes.find_edges(segments, order)
+    return Layout(segments.symbols, segments.stock, rows, used, pieces, chunks, edges)
+
+
+def estimate_tape(segments: Segments, model: Model) -> ImpactEstimates:
+    """Estimates of all stocks of a tape, in float64 whatever JAX's 64-bit flag says; for methods that add up.
+
+    Returns:
+        `ImpactEstimates` with leading axis (stocks,), as NumPy arrays.
+    """
     with jax.enable_x64(True):
-        sums = _by_stock(flat, pieces, partial(_pass_one, order=order, halo=flat.halo), means[0])
-        flow_fit = _fit_flow(_padded(_flow_products(sums, flat, segments.stock, rows)), *means)
-        sums = _by_stock(flat, pieces, partial(_pass_two, model=model, halo=flat.halo), flow_fit)
-        moments, fit = _fit_impact(_padded(sums))
-        last = partial(_pass_three, model=model, reach=pieces.reach)
-        sums = _padded(_by_stock(flat, pieces, last, (flow_fit, moments, fit)))
-        result = _finish(flow_fit, moments, fit, sums, _padded(used.astype(np.int32)), model)
-        return jax.tree.map(lambda x: np.asarray(x)[:stocks], result)
+        return estimate_layout(lay_out_tape(segments, model), model)
+
+
+def estimate_layout(tape: Layout, model: Model) -> ImpactEstimates:
+    """`estimate_tape` of a tape that is laid out, under JAX's 64-bit flag."""
+    halo, stocks = model.order + tape.pieces.reach, len(tape.rows)
+    equation: dict[str, Any] = {"form": model.form, "terms": model.terms}
+    means = _padded((tape.edges.mean, tape.edges.sign_mean))
+    sums = _by_stock(tape, partial(flow_sums, order=model.order, halo=halo), means[:1])
+    flow_fit = _fit_flow(_padded(_flow_products(sums, tape)), *means)
+    sums = _by_stock(tape, partial(column_products, **equation, halo=halo), (flow_fit,))
+    moments, fit = _fit_impact(_padded(sums))
+    last = partial(score_sums, **equation, covariance=model.method.covariance, reach=tape.pieces.reach)
+    sums = _padded(_by_stock(tape, last, (flow_fit, Line(fit.slopes, moments.mean))))
+    result = _finish(flow_fit, moments, fit, sums, _padded(tape.lags.astype(np.int32)), model)
+    return jax.tree.map(lambda x: np.asarray(x)[:stocks], result)
 
 
 def _padded(tree: Any) -> Any:
@@ -72,20 +104,19 @@ def _padded(tree: Any) -> Any:
     return jax.tree.map(pad, tree)
 
 
-def _by_stock(flat: FlatTape, pieces: lanes.Lanes, program: Callable, coefficients: Any) -> Any:
-    """Sums over the lanes of each stock, (..., stocks)."""
-    stocks = len(flat.mean)
+def _by_stock(tape: Layout, program: Callable, coefficients: tuple) -> Any:
+    """Sums over the lanes of each stock, (..., stocks), of a pass that reads `coefficients` (..., stocks)."""
+    pieces, stocks = tape.pieces, len(tape.rows)
     host = jax.tree.map(np.asarray, coefficients)
 
-    def compute(chunk):
-        where, length = chunk
+    def compute(where, chunk):
         stock = np.pad(pieces.stock[where], (0, WIDTH - (where.stop - where.start)))
         with jax.enable_x64(True):
-            sums = program(flat.chunk(pieces, where, length), jax.tree.map(lambda x: x[..., stock], host))
+            sums = program(chunk, *jax.tree.map(lambda x: x[..., stock], host))
             return jax.tree.map(lambda x: np.asarray(x)[..., : where.stop - where.start], sums)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        parts = list(pool.map(compute, pieces.chunks))
+        parts = list(pool.map(compute, pieces.chunks, tape.chunks))
 
     def total(*sums):
         joined = np.concatenate(sums, -1)
@@ -96,115 +127,31 @@ def _by_stock(flat: FlatTape, pieces: lanes.Lanes, program: Callable, coefficien
     return jax.tree.map(total, *parts)
 
 
-def _flow_products(sums: np.ndarray, flat: FlatTape, stock: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _flow_products(sums: np.ndarray, tape: Layout) -> np.ndarray:
     """Gram matrix of (1, DV_{t−1}, …, DV_{t−order}, DV_t) from Σ DV_t and Σ DV_t DV_{t−d} alone, (k, k, stocks).
 
     Over the rows t of a segment, Σ x_{t−j} x_{t−j−d} is Σ x_t x_{t−d} with the window moved back by j: what enters at
     the head of the segment is added and what leaves at its tail taken off.
     """
-    order, stocks = flat.head.shape[1], len(rows)
+    order, stocks = tape.edges.head.shape[1], len(tape.rows)
 
     def moved(lag: int, distance: int | None) -> np.ndarray:
         ends = []
-        for edge in (flat.head, flat.tail):
+        for edge in (tape.edges.head, tape.edges.tail):
             x = edge[:, order - lag :]
             ends.append((x if distance is None else x * edge[:, order - lag - distance : order - distance]).sum(1))
-        return sums[0 if distance is None else distance + 1] + lanes.add_up(stock, ends[0] - ends[1], stocks)
+        return sums[0 if distance is None else distance + 1] + lanes.add_up(
+            tape.segment_stock, ends[0] - ends[1], stocks
+        )
 
     places = (*range(1, order + 1), 0)
     gram = np.empty((order + 2, order + 2, stocks))
-    gram[0, 0] = rows
+    gram[0, 0] = tape.rows
     for a, j in enumerate(places, 1):
         gram[0, a] = gram[a, 0] = moved(j, None)
         for b, k in enumerate(places, 1):
             gram[a, b] = moved(min(j, k), abs(j - k))
     return gram
-
-
-def _tile(chunk: Chunk, start, order: int) -> Block:
-    """TILE steps from `start` on, with the trades their lags reach; the chunk is time first here."""
-    begin, zero = start - order, jnp.zeros_like(start)
-    size = (TILE + order, WIDTH)
-    signed, change = (lax.dynamic_slice(x, (begin, zero), size) for x in (chunk.flow, chunk.change))
-    step = (begin + jnp.arange(size[0], dtype=jnp.int32))[:, None]
-    row = (step >= chunk.low[None]) & (step < chunk.high[None])
-    flow = signed.astype(jnp.float64)
-    return Block(flow, jnp.sign(signed).astype(jnp.float64), change.astype(jnp.float64) * TICK, row, order)
-
-
-def _time_first(chunk: Chunk) -> Chunk:
-    return chunk._replace(flow=chunk.flow.T, change=chunk.change.T)
-
-
-def _starts(begin: int, chunk: Chunk):
-    return jnp.arange(begin, chunk.flow.shape[0], TILE, dtype=jnp.int32)
-
-
-@partial(jax.jit, static_argnames=("order", "halo"), compiler_options=_OPTIONS)
-def _pass_one(chunk: Chunk, mean, *, order: int, halo: int):
-    """Σ DV_t and Σ DV_t DV_{t−d} for d = 0 … order over the rows a lane owns, flows about `mean`."""
-    chunk = _time_first(chunk)._replace(high=jnp.minimum(chunk.high, chunk.end))
-
-    def body(total, start):
-        block = _tile(chunk, start, order)
-        flow = block.flow - mean[None]
-        own = jnp.where(block.row[order:], flow[order:], 0)
-        lagged = [own * flow[order - d : flow.shape[0] - d] for d in range(order + 1)]
-        return total + jnp.stack([x.sum(0) for x in (own, *lagged)]), None
-
-    return lax.scan(body, jnp.zeros((order + 2, WIDTH)), _starts(halo, chunk))[0]
-
-
-@partial(jax.jit, static_argnames=("model", "halo"), compiler_options=_OPTIONS)
-def _pass_two(chunk: Chunk, flow_fit: OrderFlow, *, model: Model, halo: int):
-    order = flow_fit.coefficients.shape[0]
-    chunk = _time_first(chunk)._replace(high=jnp.minimum(chunk.high, chunk.end))
-
-    def body(total, start):
-        return total + passes.impact_products(_tile(chunk, start, order), flow_fit, model.form, model.terms), None
-
-    k = len(model.terms) + 2
-    return lax.scan(body, jnp.zeros((k, k, WIDTH)), _starts(halo, chunk))[0]
-
-
-@partial(jax.jit, static_argnames=("model", "reach"), compiler_options=_OPTIONS)
-def _pass_three(chunk: Chunk, fits, *, model: Model, reach: int) -> ScoreSums:
-    """Residuals, scores and windows; a window loses the score that is `lags` + 1 steps old."""
-    flow_fit, moments, fit = fits
-    covariance, k = model.method.covariance, len(model.terms)
-    order = flow_fit.coefficients.shape[0]
-    chunk = _time_first(chunk)
-    fewest = chunk.lags.max() // SPREAD * SPREAD
-    # Scores are kept from reach + TILE steps before the first tile on, so that the oldest is always at hand.
-    history = jnp.zeros((reach + TILE + chunk.flow.shape[0] - order, k, WIDTH))
-
-    def body(carry, start):
-        sums, window, last, history = carry
-        block = _tile(chunk, start, order)
-        step = (start + jnp.arange(TILE, dtype=jnp.int32))[:, None]
-        owned = (step >= order + reach) & (step < chunk.end[None])
-        residual, scores = passes.residual_scores(block, flow_fit, moments, fit, model.form, model.terms, order)
-        windows = scores
-        if covariance == "hac":
-            at, zero = start - order + reach + TILE, jnp.zeros_like(start)
-            history = lax.dynamic_update_slice(history, scores, (at, zero, zero))
-            leaving = [
-                lax.dynamic_slice(history, (at - fewest - j - 1, zero, zero), scores.shape) for j in range(SPREAD)
-            ]
-            old = leaving[0]
-            for j in range(1, SPREAD):
-                old = jnp.where(chunk.lags[None, None] == fewest + j, leaving[j], old)
-            window, windows = lax.scan(lambda w, x: (w + x, w + x), window, scores - old)
-            windows = jnp.where(owned[:, None], windows, 0)
-        previous = jnp.concatenate([last[None], residual[:-1]])
-        row, before = block.row[order:] & owned, block.row[order - 1 : -1]
-        part = passes.collect(residual, previous, scores, windows, row, row & before, covariance)
-        return (jax.tree.map(jnp.add, sums, part), window, residual[-1], history), None
-
-    zero = jnp.zeros(WIDTH)
-    nothing = ScoreSums(jnp.zeros((k, WIDTH)), zero, zero, jnp.zeros((k, k, WIDTH)))
-    first = (nothing, jnp.zeros((k, WIDTH)), zero, history)
-    return lax.scan(body, first, _starts(order, chunk))[0][0]
 
 
 @jax.jit
@@ -222,10 +169,11 @@ def _fit_impact(products) -> tuple[Moments, Fit]:
 def _finish(flow_fit: OrderFlow, moments: Moments, fit: Fit, sums: ScoreSums, lags, model: Model) -> ImpactEstimates:
     """The report, from the sums of the three passes."""
     k = len(model.terms)
-    correction = (fit.inverse * sums.gradient[None]).sum(1)
+    width = (lags + 1).astype(sums.squares.dtype)
+    gradient = sums.gradient / width[None]
+    correction = (fit.inverse * gradient[None]).sum(1)
     slopes = fit.slopes + correction
-    squares = jnp.maximum(sums.squares - (correction * sums.gradient).sum(0), 0)
-    width = (lags + 1).astype(squares.dtype)
+    squares = jnp.maximum(sums.squares - (correction * gradient).sum(0), 0)
     if model.method.covariance == "ols":
         matrix = fit.inverse * (squares / jnp.maximum(moments.count - k - 1, 1))[None, None]
     else:

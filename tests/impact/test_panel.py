@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from jaxexec.impact import COEFFICIENTS, glosten_harris, glosten_harris_arrays, lanes, summarise, tape_estimates
+from jaxexec.impact import COEFFICIENTS, glosten_harris, glosten_harris_arrays, lanes, summarise, tape_passes
 from jaxexec.impact.batches import estimate_in_batches
 from jaxexec.impact.estimates import checked_model
 from jaxexec.numerics.status import Status
@@ -110,7 +110,7 @@ def test_days_are_pooled_and_nothing_crosses_them():
 
 def test_where_pieces_are_cut_does_not_matter(panel, stocks, monkeypatch):
     """Relation 47, fault 46: pieces of 64 trades and lags that reach across them."""
-    monkeypatch.setattr(lanes, "LENGTHS", (64,))
+    monkeypatch.setattr(lanes, "LONGEST", 64)
     again = glosten_harris(simulate.tape(list(enumerate(stocks))))
     for name in ("coefficients", "std_errors", "r2", "durbin_watson"):
         one, two = getattr(panel.estimates, name), getattr(again.estimates, name)
@@ -142,10 +142,10 @@ def test_shares_beyond_32_bits():
 
 def test_same_programs_for_another_tape(panel):
     """A second tape of other lengths compiles nothing but the fits of its own number of stocks."""
-    sizes = [f._cache_size() for f in (tape_estimates._pass_one, tape_estimates._pass_two, tape_estimates._pass_three)]
+    sizes = [f._cache_size() for f in (tape_passes.flow_sums, tape_passes.column_products, tape_passes.score_sums)]
     glosten_harris(simulate.tape([(i, simulate.stock(n, n)) for i, n in enumerate((71, 350, 900, 1490, 61, 2500))]))
     assert [
-        f._cache_size() for f in (tape_estimates._pass_one, tape_estimates._pass_two, tape_estimates._pass_three)
+        f._cache_size() for f in (tape_passes.flow_sums, tape_passes.column_products, tape_passes.score_sums)
     ] == sizes
 
 
