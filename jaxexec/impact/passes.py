@@ -111,11 +111,17 @@ def lagged(block: Block, order: int) -> Lagged:
     return Lagged(flow, sign, _back(block.change, block.halo, 0))
 
 
-def expectations(trades: Lagged, flow_fit: OrderFlow) -> tuple[Array, Array]:
-    """E[DV_t] and E[D_t] given the trades before t, (steps, lanes)."""
+def expected_flow(trades: Lagged, flow_fit: OrderFlow) -> Float[Array, "steps lanes"]:
+    """E[DV_t] given the trades before t."""
     flow = flow_fit.intercept[None]
     for lag in range(1, len(trades.flow)):
         flow = flow + flow_fit.coefficients[lag - 1][None] * trades.flow[lag]
+    return flow
+
+
+def expectations(trades: Lagged, flow_fit: OrderFlow) -> tuple[Array, Array]:
+    """E[DV_t] and E[D_t] given the trades before t, (steps, lanes)."""
+    flow = expected_flow(trades, flow_fit)
     return flow, expected_sign(flow, flow_fit.residual_std[None])
 
 

@@ -20,6 +20,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxexec.impact import passes
+from jaxexec.impact.expected_sign import expected_sign
 from jaxexec.impact.lanes import TICK, TILE, WIDTH, Chunk
 from jaxexec.impact.passes import Form, Lagged, OrderFlow, Term
 from jaxexec.numerics.regression import Covariance
@@ -229,7 +230,9 @@ def _expectations(chunk: Chunk, flow_fit: OrderFlow, start, terms: tuple[Term, .
     if not passes.has_permanent(terms):
         return room
     order = flow_fit.coefficients.shape[0]
-    return _stage(lambda at: passes.expectations(_lagged(chunk, start + at, order), flow_fit), room)
+    flow = _stage(lambda at: [passes.expected_flow(_lagged(chunk, start + at, order), flow_fit)], room[:1])
+    std = flow_fit.residual_std[None]
+    return flow + _stage(lambda at: [expected_sign(_rows(flow[0], at, STEPS), std)], room[1:])
 
 
 def _columns(chunk: Chunk, flow_fit: OrderFlow, expected, start, at, order: int, form: Form, terms) -> list[Array]:
