@@ -29,6 +29,7 @@ MEASURED = (
     "frontier",
     "simulation",
     "tape_stage",
+    "lee_ready",
     "impact",
     "tape_bias",
     "sign_rules",

@@ -24,7 +24,7 @@ import jaxexec
 
 RESULTS = Path(__file__).parent / "results"
 _VERSIONS = ("jax", "jaxlib", "numpy", "scipy", "casadi", "cvxpy", "clarabel", "diffrax", "statsmodels")
-_VERSIONS += ("slippage-tca", "almgren-chriss")
+_VERSIONS += ("slippage-tca", "almgren-chriss", "tclf")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxexec.tape import synthetic
     from jaxexec.tape.accuracy import AccuracyReport, RuleAccuracy, compare_rules
+    from jaxexec.tape.array_signs import sign_arrays
     from jaxexec.tape.bulk_classification import bulk_volume
     from jaxexec.tape.cleaning import Cleaned, clean
     from jaxexec.tape.errors import InputError, TapeWarning
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "accuracy": ("AccuracyReport", "RuleAccuracy", "compare_rules"),
+    "array_signs": ("sign_arrays",),
     "bulk_classification": ("bulk_volume",),
     "cleaning": ("Cleaned", "clean"),
     "errors": ("InputError", "TapeWarning"),
@@ -62,6 +64,7 @@ __all__ = [
     "match",
     "read",
     "sign",
+    "sign_arrays",
     "stream",
     "synthetic",
 ]

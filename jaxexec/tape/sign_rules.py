@@ -15,25 +15,45 @@ SignRule = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray
 
 def quote_test(ticks: np.ndarray, bid: np.ndarray, ask: np.ndarray) -> np.ndarray:
     """Sign of 2p − b − a, int8 (trades,): +1 above the midpoint, −1 below it, 0 at it."""
-    return np.sign(2 * ticks - bid - ask).astype(np.int8)
+    return _sign(2 * ticks - bid - ask)
 
 
-def tick_test(ticks: np.ndarray, first: np.ndarray) -> np.ndarray:
+def tick_test(ticks: np.ndarray, first: np.ndarray, before: tuple[np.integer, np.int8] | None = None) -> np.ndarray:
     """Sign of the last change of price, int8 (trades,); 0 where the price has not changed since the series
     began.
 
     Args:
         ticks: prices of trades in order, (trades,).
         first: True where a new series (symbol and date) begins, (trades,).
+        before: price and tick test of the trade before these; None if there is none.
     """
     if not len(ticks):
         return np.zeros(0, np.int8)
-    change = np.sign(np.diff(ticks, prepend=ticks[:1])).astype(np.int8)
-    change[first] = 0
-    places = np.arange(len(ticks))
-    series_start = np.maximum.accumulate(np.where(first, places, 0))
-    last_change = np.maximum.accumulate(np.where(change != 0, places, 0))
-    return np.where(last_change >= series_start, change[last_change], 0).astype(np.int8)
+    price, sign = (ticks[0], np.int8(0)) if before is None else before
+    change = np.empty(len(ticks), np.int8)
+    change[1:] = _sign(ticks[1:] - ticks[:-1])
+    change[0] = np.sign(ticks[0] - price) or sign or _STOP
+    starts = np.flatnonzero(first)
+    change[starts] = _STOP
+    # Every unchanged price takes what stands 1, 2, 4, … places before it: all are reached once the reach is as long as
+    # the longest run, and bytes are cheap.
+    reach = 1
+    while reach < len(change):
+        open_places = change[reach:] == 0
+        if not open_places.any():
+            break
+        change[reach:] += change[:-reach] * open_places.view(np.int8)
+        reach *= 2
+    if len(starts) or change[0] == _STOP:
+        change[change == _STOP] = 0
+    return change
+
+
+_STOP = np.int8(2)  # where a series begins: nothing before it counts
+
+
+def _sign(x: np.ndarray) -> np.ndarray:
+    return (x > 0).view(np.int8) - (x < 0).view(np.int8)
 
 
 def quote_rule(ticks: np.ndarray, bid: np.ndarray, ask: np.ndarray, by_tick: np.ndarray) -> np.ndarray:
@@ -52,7 +72,7 @@ def lee_ready(ticks: np.ndarray, bid: np.ndarray, ask: np.ndarray, by_tick: np.n
     Source: Lee and Ready (1991), Inferring trade direction from intraday data, Journal of Finance 46.
     """
     by_quote = quote_test(ticks, bid, ask)
-    return np.where(by_quote == 0, by_tick, by_quote)
+    return by_quote + by_tick * (by_quote == 0)
 
 
 def ellis_michaely_ohara(ticks: np.ndarray, bid: np.ndarray, ask: np.ndarray, by_tick: np.ndarray) -> np.ndarray:

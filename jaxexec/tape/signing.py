@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from jaxexec.tape.array_signs import sign_arrays
 from jaxexec.tape.cleaning import REGULAR_CONDITIONS, as_settings, clean
 from jaxexec.tape.clock import nanoseconds
 from jaxexec.tape.errors import InputError, TapeWarning
 from jaxexec.tape.matching import match
 from jaxexec.tape.reading import as_polars, detected_mapping, path_of, read, require_choice
 from jaxexec.tape.series import series_starts
-from jaxexec.tape.sign_rules import SIGN_RULES, tick_test
+from jaxexec.tape.sign_rules import SIGN_RULES
 from jaxexec.tape.signed_tape import SIGNED_COLUMNS, SignedTape
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def sign_matched(
         signs = matched["side"].fill_null(0).to_numpy()
         reasons = {"side_unknown": signs == 0}
     else:
-        signs = SIGN_RULES[rule](ticks, bid, ask, tick_test(ticks, series_starts(matched)))
+        signs = sign_arrays(ticks, bid, ask, first=series_starts(matched), rule=rule)
         reasons = {"tick_undetermined": signs == 0}
     if rule not in WITHOUT_QUOTES:
         signs = np.where(at_midpoint & (policy == "keep"), 0, signs)
