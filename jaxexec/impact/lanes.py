@@ -188,11 +188,7 @@ def find_edges(segments: Segments, order: int) -> Edges:
 def lay_out(segments: Segments, lanes: Lanes, order: int) -> Iterator[Chunk]:
     """The chunks of a tape, one after the other."""
     halo = order + lanes.reach
-    signed = np.multiply(segments.size, segments.sign, dtype=np.int64)
-    # The change into a segment's first trade crosses two segments; it is never a row.
-    change = np.diff(segments.ticks, prepend=segments.ticks[:1])
-    flat = [_flat(x, halo) for x in (signed, change)]
-    del signed, change
+    flat = _flat_flow(segments, halo), _flat_change(segments, halo)
     for where in lanes.chunks:
         missing = WIDTH - (where.stop - where.start)
         columns = (lanes.low, lanes.high, lanes.owned + halo)
@@ -205,13 +201,30 @@ def lay_out(segments: Segments, lanes: Lanes, order: int) -> Iterator[Chunk]:
         yield Chunk(flow, change, low, high, end, np.int32(lags), np.int32(tiles))
 
 
-def _flat(values: np.ndarray, halo: int) -> np.ndarray:
-    """With room for the halo of the first piece and the padding of the last; int32 where that is lossless."""
-    limit = np.iinfo(np.int32).max
-    small = not len(values) or (values.max() <= limit and values.min() >= -limit)
-    flat = np.zeros(halo + len(values) + LONGEST, np.int32 if small else np.float64)
-    flat[halo : halo + len(values)] = values
+def _flat_flow(segments: Segments, halo: int) -> np.ndarray:
+    """Signed sizes, with room for the halo of the first piece and the padding of the last."""
+    flat, middle = _room(segments.size, _largest(segments.size), halo)
+    np.multiply(segments.size, segments.sign, out=middle, casting="unsafe")
     return flat
+
+
+def _flat_change(segments: Segments, halo: int) -> np.ndarray:
+    """Changes of the price in ticks, as `_flat_flow`; that into a segment's first trade is never a row."""
+    ticks = segments.ticks
+    flat, middle = _room(ticks, 2 * _largest(ticks), halo)
+    np.subtract(ticks[1:], ticks[:-1], out=middle[1:], casting="unsafe")
+    return flat
+
+
+def _largest(values: np.ndarray) -> int:
+    return max(int(values.max(initial=0)), -int(values.min(initial=0)))
+
+
+def _room(values: np.ndarray, largest: int, halo: int) -> tuple[np.ndarray, np.ndarray]:
+    """Zeros, and of them where `values` belong; int32 where that is lossless."""
+    kind = np.int32 if largest <= np.iinfo(np.int32).max else np.float64
+    flat = np.zeros(halo + len(values) + LONGEST, kind)
+    return flat, flat[halo : halo + len(values)]
 
 
 def _time_first(flat: np.ndarray, first: np.ndarray, rows: int, room: int) -> np.ndarray:

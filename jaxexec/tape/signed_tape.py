@@ -130,18 +130,17 @@ class SignedTape:
     @property
     def symbols(self) -> list[str]:
         """Symbols with at least one signed trade, sorted, verbatim."""
-        return self.trades["symbol"].unique().sort().to_list()
+        return self.trades["symbol"].rle().struct.field("value").unique().sort().to_list()
 
     def segments(self) -> Segments:
         """The signed trades as flat arrays by symbol and date."""
-        import polars as pl
-
-        cuts = self.trades.group_by("symbol", "date", maintain_order=True).len()
-        symbols = self.symbols
-        stock = cuts["symbol"].rank("dense").cast(pl.Int64).to_numpy() - 1
-        offsets = np.concatenate([[0], np.cumsum(cuts["len"].to_numpy(), dtype=np.int64)])
+        starts = np.unique(np.concatenate([_run_starts(self.trades[name]) for name in ("symbol", "date")]))
+        first = self.trades.select("symbol", "date")[starts]
+        stock = first["symbol"].rank("dense").to_numpy().astype(np.int64) - 1
+        offsets = np.append(starts, self.trades.height)
         arrays = (self.trades[name].to_numpy() for name in ("time", "ticks", "size", "sign"))
-        return Segments(symbols, stock, cuts["date"].to_list(), offsets.astype(np.int64), *arrays)
+        symbols = first["symbol"].unique().sort().to_list()
+        return Segments(symbols, stock, first["date"].to_list(), offsets, *arrays)
 
     def summary(self) -> str:
         """A few lines of text: what was read, used and dropped, and the balance of buys and sells."""
@@ -161,3 +160,9 @@ class SignedTape:
         lines += [f"{r['table']:7} {r['stage']:6} {r['reason']:24} {r['rows']:>14,}" for r in self.ledger.table()]
         lines.append("ledger balances" if self.ledger.balanced else "LEDGER DOES NOT BALANCE")
         return "\n".join(printable(line) for line in lines)
+
+
+def _run_starts(values: pl.Series) -> np.ndarray:
+    """Rows at which a value differs from the one before, the first among them, (runs,)."""
+    lengths = values.rle().struct.field("len").to_numpy().astype(np.int64)
+    return np.cumsum(lengths) - lengths
