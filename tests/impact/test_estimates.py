@@ -157,7 +157,7 @@ def test_failed_lanes_are_nan_with_a_status_and_leave_their_neighbours_alone():
 
 
 def test_shortest_stock_that_can_be_estimated():
-    """Relation 58 (refusal is monotone): twelve trades are enough, and more always are."""
+    """Relation 55 (refusal is monotone): twelve trades are enough, and more always are."""
     s = simulate.stock(17, 21)
     status = estimate(*(simulate.Stock(*(x[:n] for x in s)) for n in range(6, 18))).status
     assert status.tolist() == [Status.INSUFFICIENT_DATA] * 6 + [Status.OK] * 6
