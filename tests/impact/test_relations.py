@@ -1,9 +1,9 @@
 """Relations 41 to 55: what regressions and estimates owe to units, order, copies and names, on random data.
 
 Each test is named after its relation. Of the others, 47 (pieces of a tape) is in `test_panel.py` and
-`tests/numerics/test_moments.py`; 50, the rest of 52, and 53 (books and quotes) are in `tests/tape/test_signing.py`. Of 48
-and 49, clusters, fixed effects and weights have nothing to be tested on: they are not offered, and a row of weight zero
-is a masked one.
+`tests/numerics/test_moments.py`; 50, the rest of 52, and 53 (books and quotes) are in `tests/tape/test_signing.py`. Of
+48 and 49, clusters, fixed effects and weights have nothing to be tested on: they are not offered, and a row of weight
+zero is a masked one.
 """
 
 import jax
