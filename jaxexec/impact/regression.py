@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from jaxexec.impact.inference import all_finite, first_status, inference, poisoned
+from jaxexec.impact.inference import all_finite, first_status, inference, poisoned, precision_flags
 from jaxexec.numerics.arrays import as_float, unify
 from jaxexec.numerics.autoregressive_errors import Autocorrelation, Estimator
 from jaxexec.numerics.long_run import Rule
@@ -58,6 +58,11 @@ class Regression(eqx.Module):
     iterations: Int[Array, "*stocks"]
     status: Int[Array, "*stocks"]
     method: Method = eqx.field(static=True)
+
+    @property
+    def flags(self) -> Int[Array, "*stocks"]:
+        """Bits of `Flag`, int32: FLOAT32 where the sums were taken in 32 bits."""
+        return precision_flags(self.coefficients, self.status)
 
 
 def regress(
