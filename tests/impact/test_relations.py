@@ -153,7 +153,7 @@ def test_48_no_lags_is_white():
     assert_close(regress(y, x, lags=0).covariance, regress(y, x, covariance="hc0").covariance, 1e-12)
 
 
-@pytest.mark.parametrize("lags", [1, 30, ROWS - 1])
+@pytest.mark.parametrize("lags", [1, ROWS - 1])
 def test_48_newey_west_is_positive_semidefinite(lags):
     """With Bartlett's weights, whatever the lags; the sum with equal weights is not, on the same data."""
     rng = np.random.default_rng(3)
@@ -245,8 +245,11 @@ def test_52_split_of_two_for_one(form):
     assert_close(kyle[1].std_errors[0], kyle[0].std_errors[0] / 4)
 
 
-@pytest.mark.parametrize("form", ["difference", "level"])
-@pytest.mark.parametrize("terms", [impact.COEFFICIENTS, ("permanent_variable", "transitory_fixed")], ids=["all", "two"])
+@pytest.mark.parametrize(
+    ("form", "terms"),
+    [("difference", ("permanent_variable", "transitory_fixed")), ("level", impact.COEFFICIENTS)],
+    ids=["difference, two", "level, all"],
+)
 def test_54_data_without_noise(form, terms):
     """The generating parameters come back to 1e-10; Huang–Stoll and Madhavan–Richardson–Roomans in their own file."""
     s = simulate.stock(300, 3)
