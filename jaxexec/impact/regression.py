@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxexec.impact.inference import all_finite, first_status, inference, poisoned, precision_flags
 from jaxexec.numerics.arrays import as_float, unify
@@ -39,6 +39,8 @@ class Regression(eqx.Module):
         rho: Autocorrelation of the errors, (...); 0 for "ols".
         iterations: Values of ρ that were tried, (...).
         status: `Status`, (...).
+        dependent: True for regressors because of which the status is RANK_DEFICIENT, (..., k): constant beside the
+            intercept, or a combination of those before it.
         method: Options, as `Method`.
     """
 
@@ -57,6 +59,7 @@ class Regression(eqx.Module):
     rho: Float[Array, "*stocks"]
     iterations: Int[Array, "*stocks"]
     status: Int[Array, "*stocks"]
+    dependent: Bool[Array, "*stocks k"]
     method: Method = eqx.field(static=True)
 
     @property
@@ -220,5 +223,6 @@ def _reported(fit: LaneFit, bad, method: Method) -> Regression:
         rho=values[6],
         iterations=fit.iterations,
         status=status,
+        dependent=fit.dependent.T & (status == Status.RANK_DEFICIENT)[:, None],
         method=method,
     )

@@ -178,9 +178,46 @@ def test_40_41_stocks_that_cannot_be_estimated_leave_the_batch_alone():
     assert found == {"S00000": 0, "S00002": few, "S00003": few, "S00004": flat, "S00005": 0}
     table = panel.table().filter(pl.col("status") != "OK")
     assert table["estimate"].is_nan().all() and table["std_error"].is_nan().all()
+    assert panel.collinear("S00004") == ("permanent_fixed", "permanent_variable"), "order flow that never varies"
+    assert panel.collinear("S00000") == panel.collinear("S00002") == ()
+    with pytest.raises(KeyError, match="nobody"):
+        panel.collinear("nobody")
     for place, stock in ((0, 0), (4, 5)):
         assert np.array_equal(panel.estimates.coefficients[place], alone.coefficients[stock])
         assert np.array_equal(panel.estimates.std_errors[place], alone.std_errors[stock])
+
+
+@pytest.mark.parametrize("options", [{}, {"covariance": "hc3"}], ids=["sums", "batches"])
+def test_41_collinear_terms_are_named_and_the_rest_can_be_estimated(options):
+    """One size: the changes of D and DV are the same thing. Without the one that is named there is an estimate."""
+    made = tape.synthetic.generate(3, 120, seed=6)
+    signed = tape.sign(made.trades, made.quotes, midpoint="keep").trades
+    one_size = pl.when(pl.col("symbol") == "S00001").then(100).otherwise("size")
+    spoilt = tape.SignedTape.from_frames(signed.with_columns(size=one_size))
+    panel = jx.impact.glosten_harris(spoilt, **options)
+    assert panel.estimates.status.tolist() == [Status.OK, Status.RANK_DEFICIENT, Status.OK]
+    named = panel.collinear("S00001")
+    assert named == ("transitory_variable",)
+    rest = tuple(term for term in jx.impact.COEFFICIENTS if term not in named)
+    again = jx.impact.glosten_harris(spoilt, terms=rest, **options)
+    assert again.estimates.status[1] == Status.OK and again.collinear("S00001") == ()
+
+
+def test_41_collinear_regressors_are_named():
+    """A constant one, and the last of three that add up; what the others make of the response is still unique."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((3, 80, 3))
+    x[1, :, 0] = 4.0
+    x[2, :, 2] = x[2, :, 0] - 2 * x[2, :, 1]
+    y = x.sum(2) + rng.standard_normal((3, 80))
+    result = jx.impact.regress(y, x)
+    assert result.status.tolist() == [Status.OK, Status.RANK_DEFICIENT, Status.RANK_DEFICIENT]
+    expected = [[False] * 4, [False, True, False, False], [False, False, False, True]]
+    assert result.dependent.tolist() == expected
+    kept = jx.impact.regress(y[2], x[2, :, :2])
+    fitted = kept.coefficients[0] + x[2, :, :2] @ np.asarray(kept.coefficients[1:])
+    design = np.column_stack([np.ones(80), x[2]])
+    np.testing.assert_allclose(fitted, design @ np.linalg.lstsq(design, y[2])[0], rtol=1e-9)
 
 
 @pytest.mark.parametrize("lags", [-1, 2.5, True, "many"])
