@@ -17,6 +17,7 @@ def clean(
     trades: Path,
     quotes: Path | None = None,
     *,
+    nbbo: Path | None = None,
     rule: Literal["lee-ready", "quote", "tick", "emo", "clnv", "given"] = "lee-ready",
     midpoint: Literal["tick", "exclude", "keep"] | None = None,
     lag: str = "0s",
@@ -33,6 +34,7 @@ def clean(
     Args:
         trades: File or folder of trades, CSV or Parquet; the vendor is recognised by the header.
         quotes: The same for quotes; rules "tick" and "given", and trades that carry their quote, do without.
+        nbbo: NBBO file of TAQ (nbbom), where quotes are those of all venues (cqm): both make the complete NBBO.
         rule: How trades are signed.
         midpoint: What becomes of a trade at the midpoint.
         lag: A quote prevails if it is older than the trade by more than this.
@@ -43,7 +45,7 @@ def clean(
         memory: Gigabytes to use, about; Parquet files of more are signed part by part, by symbol.
         resume: Leave the parts that a run that was cut short wrote with the same options, and do the others.
     """
-    inputs = tape_inputs(trades, quotes)
+    inputs = tape_inputs(trades, quotes, nbbo)
     if common.dry_run:
         size = sum(path.stat().st_size for path in inputs)
         return plan("clean", common, {"files to read": len(inputs), "bytes to read": size})
@@ -62,7 +64,8 @@ def clean(
         from jaxexec import tape
 
         options["session"] = hours
-        parts = _parts(trades, quotes, memory * 1e9, options)
+        options["nbbo"] = nbbo
+        parts = _parts(trades, quotes, inputs, memory * 1e9, options)
         if parts is None:
             write_tape(run, tape.sign(trades, quotes, **options))
         else:
@@ -70,12 +73,13 @@ def clean(
     return OK
 
 
-def _parts(trades: Path, quotes: Path | None, memory: float, options: dict[str, Any]) -> "TapeStream | None":
+def _parts(
+    trades: Path, quotes: Path | None, files: list[Path], memory: float, options: dict[str, Any]
+) -> "TapeStream | None":
     """The tape cut into parts, or None where it fits in one or cannot be cut."""
     from jaxexec import tape
-    from jaxexec.tape.files import is_parquet, tape_files
+    from jaxexec.tape.files import is_parquet
 
-    files = [file for source in (trades, quotes) if source is not None for file in tape_files(source)]
     if options["session"] == "auto" or not all(map(is_parquet, files)):
         return None
     parts = tape.stream(trades, quotes, memory=memory, **options)

@@ -1,5 +1,6 @@
 """Signing into a folder: in one piece, or part by part with what was done before taken up again."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -66,19 +67,19 @@ def write_tape(run: Run, signed: "SignedTape") -> None:
 def write_parts(run: Run, parts: "TapeStream", resume: bool) -> None:
     """Sign and write part by part, a file a part and day; with `resume` parts that are written are left as they are."""
     mark = _fingerprint(run, parts)
+    names = [f"part-{number:04}.json" for number in range(len(parts))]
+    before = [_written(run, name, mark) if resume else None for name in names]
+    missing = parts.signed([number for number, done in enumerate(before) if done is None])
     together: Signed | None = None
-    taken = 0
-    with progress(run.common, "signing", len(parts)) as advance:
-        for number in range(len(parts)):
-            name = f"part-{number:04}.json"
-            done = _written(run, name, mark) if resume else None
-            taken += done is not None
-            if done is None:
-                done = _write(run, parts.part(number), f".{number:04}")
+    with progress(run.common, "signing", len(parts)) as advance, contextlib.closing(missing):
+        for number, (name, done) in enumerate(zip(names, before, strict=True)):
+            # The next parts are being signed while this one is written.
+            done = _write(run, next(missing), f".{number:04}") if done is None else done
             facts = {"fingerprint": mark, **done.to_dict()}
             run.write(name, lambda path, facts=facts: storage.write_json(path, facts))
             together = done if together is None else together.with_part(done)
             advance(1)
+    taken = sum(done is not None for done in before)
     assert together is not None
     if taken:
         run.note(f"{taken} of {len(parts)} parts had been written before")

@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxexec.numerics.status import Status, poison
+from jaxexec.numerics.status import Flag, Status, poison
 
 
 def inference(
@@ -31,6 +31,12 @@ def first_status(shape: tuple[int, ...], *cases: tuple[Bool[Array, " lanes"], St
     """The status of the first case that holds, OK where none does; the causes that explain others come first."""
     values = [jnp.full(shape, status, jnp.int32) for _, status in cases]
     return jnp.select([case for case, _ in cases], values, jnp.full(shape, Status.OK, jnp.int32))
+
+
+def precision_flags(values: Float[Array, "..."], status: Int[Array, "*stocks"]) -> Int[Array, "*stocks"]:
+    """Bits of `Flag` of estimates that were computed in the precision of `values`, int32 in the shape of `status`."""
+    single = jnp.dtype(values.dtype) == jnp.float32
+    return jnp.full(status.shape, Flag.FLOAT32 if single else Flag.NONE, jnp.int32)
 
 
 def all_finite(values: Sequence[Float[Array, "..."]]) -> Bool[Array, " lanes"]:

@@ -10,6 +10,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxexec.impact.inference import precision_flags
 from jaxexec.impact.influence import newey_west
 from jaxexec.numerics.arrays import as_float, unify
 from jaxexec.numerics.moments import most_newey_west_lags, newey_west_lags
@@ -54,6 +55,11 @@ class Measured(eqx.Module):
         exact = self.std_errors == 0
         t = self.values / jnp.where(exact, 1, self.std_errors)
         return jnp.where(exact & (self.values != 0), jnp.copysign(jnp.inf, self.values), t)
+
+    @property
+    def flags(self) -> Int[Array, "*stocks"]:
+        """Bits of `Flag`, int32: FLOAT32 where the sums were taken in 32 bits."""
+        return precision_flags(self.values, self.status)
 
     def _place(self, name: str) -> int:
         if name not in self.names:

@@ -114,6 +114,21 @@ class Panel(ByStock):
             }
         )
 
+    def collinear(self, symbol: str) -> tuple[str, ...]:
+        """Names of the terms because of which a stock is RANK_DEFICIENT; empty for any other stock.
+
+        Without them the rest can be estimated: `glosten_harris(tape, terms=…)`.
+
+        Raises:
+            KeyError: The panel has no such stock.
+        """
+        if symbol not in self.symbols:
+            raise KeyError(symbol)
+        if self.estimates.dependent is None:
+            return ()
+        named = np.asarray(self.estimates.dependent)[self.symbols.index(symbol)]
+        return tuple(term for term, wrong in zip(self.estimates.terms, named, strict=True) if wrong)
+
     def presentation(self, winsorise: tuple[float, float] | None = (0.01, 0.99)) -> Any:
         """What `summary()` shows, a `presentation.Table`: the estimates of a few stocks, the cross-section of many."""
         from jaxexec.presentation import Table

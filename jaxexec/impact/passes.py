@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
+from jax import dtypes
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxexec.impact.expected_sign import expected_sign
@@ -87,7 +89,8 @@ def fit_order_flow(
     variance = jnp.where(failed, 1, fit.residual_sum) / jnp.where(failed, 1, freedom)
     slopes = jnp.where(failed[None], 0, fit.slopes)
     intercept = jnp.where(failed, 0, fit.intercept + mean * (1 - slopes.sum(0)))
-    rows = moments.count.astype(jnp.int32)
+    # A stock of years may have more rows than 32 bits count; where JAX has but these, no array is that long.
+    rows = moments.count.astype(dtypes.canonicalize_dtype(np.int64))
     return OrderFlow(mean, sign_mean, intercept, slopes, jnp.sqrt(variance), rows, failed)
 
 

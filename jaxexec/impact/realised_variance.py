@@ -10,6 +10,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from jaxexec.impact.inference import precision_flags
 from jaxexec.impact.measured import check_arrays, enter, poisoned
 from jaxexec.numerics.status import Status
 
@@ -44,6 +45,11 @@ class RealisedVariance(eqx.Module):
         if name not in self.names:
             raise KeyError(f"{name!r} is none of the measures {', '.join(self.names)}")
         return self.values[..., self.names.index(name)]
+
+    @property
+    def flags(self) -> Int[Array, "*days"]:
+        """Bits of `Flag`, int32: FLOAT32 where the sums were taken in 32 bits."""
+        return precision_flags(self.values, self.status)
 
 
 def realised_variance_arrays(

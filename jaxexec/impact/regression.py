@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from jaxexec.impact.inference import all_finite, first_status, inference, poisoned
+from jaxexec.impact.inference import all_finite, first_status, inference, poisoned, precision_flags
 from jaxexec.numerics.arrays import as_float, unify
 from jaxexec.numerics.autoregressive_errors import Autocorrelation, Estimator
 from jaxexec.numerics.long_run import Rule
@@ -39,6 +39,8 @@ class Regression(eqx.Module):
         rho: Autocorrelation of the errors, (...); 0 for "ols".
         iterations: Values of ρ that were tried, (...).
         status: `Status`, (...).
+        dependent: True for regressors because of which the status is RANK_DEFICIENT, (..., k): constant beside the
+            intercept, or a combination of those before it.
         method: Options, as `Method`.
     """
 
@@ -57,7 +59,13 @@ class Regression(eqx.Module):
     rho: Float[Array, "*stocks"]
     iterations: Int[Array, "*stocks"]
     status: Int[Array, "*stocks"]
+    dependent: Bool[Array, "*stocks k"]
     method: Method = eqx.field(static=True)
+
+    @property
+    def flags(self) -> Int[Array, "*stocks"]:
+        """Bits of `Flag`, int32: FLOAT32 where the sums were taken in 32 bits."""
+        return precision_flags(self.coefficients, self.status)
 
 
 def regress(
@@ -215,5 +223,6 @@ def _reported(fit: LaneFit, bad, method: Method) -> Regression:
         rho=values[6],
         iterations=fit.iterations,
         status=status,
+        dependent=fit.dependent.T & (status == Status.RANK_DEFICIENT)[:, None],
         method=method,
     )

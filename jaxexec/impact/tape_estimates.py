@@ -194,7 +194,8 @@ def _finish(flow_fit: OrderFlow, moments: Moments, fit: Fit, sums: ScoreSums, la
         rho=nothing,
         iterations=jnp.zeros_like(lags),
         deficient=fit.deficient,
-        few=(flow_fit.rows <= k + 1) | (flow_fit.rows <= lags),
+        dependent=fit.dependent,
+        few=(flow_fit.rows <= k + 1) | (flow_fit.rows <= lags.astype(flow_fit.rows.dtype)),
         unfinished=never,
         broken=never,
     )

@@ -67,6 +67,7 @@ class Fit(eqx.Module):
         condition: 2-norm condition number of the regressors, centred and scaled to unit length, (lanes,); infinite
             where a column is constant or a combination of the others. Carries no derivative.
         deficient: True where the regressors are not of full rank; the other fields are then finite placeholders.
+        dependent: True for a column that is constant or a combination of those before it, (k, lanes).
     """
 
     slopes: Float[Array, "k ..."]
@@ -75,6 +76,7 @@ class Fit(eqx.Module):
     residual_sum: Float[Array, "*lanes"]
     condition: Float[Array, "*lanes"]
     deficient: Bool[Array, "*lanes"]
+    dependent: Bool[Array, "k ..."]
 
 
 def gram(
@@ -114,8 +116,9 @@ def least_squares(moments: Moments) -> Fit:
     identity = _expand_like(jnp.eye(k, dtype=scale.dtype), correlation)
     finite = jnp.isfinite(moments.comoment).all((0, 1))
     correlation = jnp.where((identity == 1) | ~finite[None, None], identity, correlation)
-    inverse, smallest = inverse_definite(correlation)
-    deficient = ~(smallest > 50 * eps) | constant.any(0) | ~finite
+    inverse, pivots = inverse_and_pivots(correlation)
+    dependent = ~(pivots > 50 * eps) | constant
+    deficient = dependent.any(0) | ~finite
     # A lane without full rank gets the identity, so that all its numbers stay finite.
     inverse = jnp.where(deficient[None, None], identity, inverse)
     cross = scale * moments.comoment[:k, k]
@@ -127,22 +130,29 @@ def least_squares(moments: Moments) -> Fit:
     condition = jnp.where(deficient, jnp.inf, jnp.sqrt(largest_eigenvalue(pair).prod(0)))
     intercept = moments.mean[k] - (slopes * moments.mean[:k]).sum(0)
     inverse = inverse * scale[:, None] * scale[None]
-    return Fit(slopes, intercept, inverse, residual_sum, condition, deficient)
+    return Fit(slopes, intercept, inverse, residual_sum, condition, deficient, dependent)
 
 
-@jax.custom_jvp
 def inverse_definite(
     matrix: Float[Array, "k k *lanes"],
 ) -> tuple[Float[Array, "k k *lanes"], Float[Array, "*lanes"]]:
-    """Inverse and smallest pivot of symmetric positive definite matrices, batch last.
+    """Inverse and smallest pivot of symmetric positive definite matrices, batch last; see `inverse_and_pivots`."""
+    inverse, pivots = inverse_and_pivots(matrix)
+    return inverse, pivots.min(0)
+
+
+@jax.custom_jvp
+def inverse_and_pivots(
+    matrix: Float[Array, "k k *lanes"],
+) -> tuple[Float[Array, "k k *lanes"], Float[Array, "k ..."]]:
+    """Inverse and pivots of symmetric positive definite matrices, batch last.
 
     The pivots are those of Cholesky: what of a column is left once the earlier ones are projected out. One that is
-    not positive is replaced by 1, so that the inverse stays finite: look at the smallest, which has no derivative.
+    not positive is replaced by 1, so that the inverse stays finite: look at the pivots, which have no derivative.
     d(A⁻¹) = −A⁻¹ dA A⁻¹ is given, not found by going through the elimination.
     """
 
-    def sweep(carry, at):
-        a, smallest = carry
+    def sweep(a, at):
         column = lax.dynamic_index_in_dim(a, at, 0, keepdims=False)
         pivot = lax.dynamic_index_in_dim(column, at, 0, keepdims=False)
         divisor = jnp.where(pivot > 0, pivot, 1)
@@ -151,17 +161,16 @@ def inverse_definite(
         swept = a - column[:, None] * scaled[None]
         swept = jnp.where(row[:, None], scaled[None], jnp.where(row[None], scaled[:, None], swept))
         swept = jnp.where(row[:, None] & row[None], -1 / divisor[None, None], swept)
-        return (swept, jnp.minimum(smallest, jnp.where(jnp.isnan(pivot), -jnp.inf, pivot))), None
+        return swept, jnp.where(jnp.isnan(pivot), -jnp.inf, pivot)
 
-    first = (matrix, jnp.full_like(matrix[0, 0], jnp.inf))
-    (swept, smallest), _ = lax.scan(sweep, first, jnp.arange(matrix.shape[0]))
-    return -swept, smallest
+    swept, pivots = lax.scan(sweep, matrix, jnp.arange(matrix.shape[0]))
+    return -swept, pivots
 
 
-@inverse_definite.defjvp
-def _inverse_definite_jvp(primals, tangents):
-    inverse, smallest = inverse_definite(*primals)
-    return (inverse, smallest), (-sandwich(inverse, tangents[0]), jnp.zeros_like(smallest))
+@inverse_and_pivots.defjvp
+def _inverse_and_pivots_jvp(primals, tangents):
+    inverse, pivots = inverse_and_pivots(*primals)
+    return (inverse, pivots), (-sandwich(inverse, tangents[0]), jnp.zeros_like(pivots))
 
 
 def times(matrix: Float[Array, "k k *lanes"], vector: Float[Array, "k ..."]) -> Float[Array, "k ..."]:

@@ -71,12 +71,14 @@ class Factors(NamedTuple):
         condition: 2-norm condition number of the regressors, centred where there is a constant and scaled to unit
             length, (lanes,).
         deficient: True where the rank is not full; the others are then identities.
+        dependent: True for a regressor that is constant or a combination of those before it, (k, lanes).
     """
 
     inverse: Float[Array, "k k lanes"]
     triangle: Float[Array, "k k lanes"]
     condition: Float[Array, " lanes"]
     deficient: Bool[Array, " lanes"]
+    dependent: Bool[Array, "k lanes"]
 
 
 class LaneFit(NamedTuple):
@@ -94,6 +96,7 @@ class LaneFit(NamedTuple):
         rho: Autocorrelation of the errors, (lanes,); 0 for "ols".
         iterations: Values of ρ tried, (lanes,).
         deficient: True where regressors are not of full rank.
+        dependent: See `Factors`, (k, lanes).
         few: True where there are no more rows than regressors, or than lags.
         unfinished: True where ρ did not settle.
         broken: True where |ρ| ≥ 1, a row has leverage 1 (HC2, HC3) or pre-whitened scores do not forget.
@@ -111,6 +114,7 @@ class LaneFit(NamedTuple):
     rho: Float[Array, " lanes"]
     iterations: Int[Array, " lanes"]
     deficient: Bool[Array, " lanes"]
+    dependent: Bool[Array, "k lanes"]
     few: Bool[Array, " lanes"]
     unfinished: Bool[Array, " lanes"]
     broken: Bool[Array, " lanes"]
@@ -208,7 +212,8 @@ def factorise(design: Float[Array, "k time lanes"], constant: bool) -> Factors:
     spread = jnp.sqrt((triangle[first:, first:] ** 2).sum(0))  # length of each regressor about its mean
     flat = spread <= 1e3 * eps
     small = diagonal[first:] <= 1e3 * eps * spread
-    deficient = flat.any(0) | small.any(0) | ~(diagonal > 0).all(0) | ~jnp.isfinite(triangle).all((0, 1))
+    dependent = jnp.concatenate([jnp.zeros((first, *flat.shape[1:]), bool), flat | small])
+    deficient = dependent.any(0) | ~(diagonal > 0).all(0) | ~jnp.isfinite(triangle).all((0, 1))
     identity = jnp.broadcast_to(jnp.eye(k, dtype=scaled.dtype)[..., None], triangle.shape)
     safe = jnp.where(deficient[None, None], identity, triangle)
     inverse = _inverse_triangle(safe)
@@ -220,7 +225,8 @@ def factorise(design: Float[Array, "k time lanes"], constant: bool) -> Factors:
         pair = jnp.stack([multiply(transpose(unit), unit), multiply(back, transpose(back))], 2)
         condition = jnp.sqrt(largest_eigenvalue(pair).prod(0))
     scale = jnp.where(deficient[None], 1, scale)
-    return Factors(inverse / scale[:, None], safe * scale[None], jnp.where(deficient, jnp.inf, condition), deficient)
+    condition = jnp.where(deficient, jnp.inf, condition)
+    return Factors(inverse / scale[:, None], safe * scale[None], condition, deficient, dependent)
 
 
 def _inverse_triangle(triangle: Float[Array, "k k lanes"]) -> Float[Array, "k k lanes"]:
@@ -269,6 +275,7 @@ def _concluded(
         rho=rho,
         iterations=iterations,
         deficient=solved.factors.deficient,
+        dependent=solved.factors.dependent,
         few=solved.few | (count <= serial.lags),
         unfinished=unfinished,
         broken=broken | serial.unit_root | odd,

@@ -18,24 +18,37 @@ def output_folder(path: str | Path) -> Iterator[Path]:
 
     The lock belongs to the process and goes with it, so a run that was killed leaves nothing to clean up by
     hand; the temporary files it may have left are removed here. Where the system or the disk has no such
-    locks, the folder is used without one.
+    locks, the folder is used without one. A folder that was made here and in which a failure left nothing is removed.
 
     Raises:
         FileError: The folder cannot be made, or another run holds it.
     """
     path = Path(path)
+    new = not path.exists()
     try:
         backend.make_folder(path)
     except OSError as error:
         raise file_error(path, error) from error
-    descriptor = _lock(path / LOCK_NAME)
     try:
-        _sweep(path)
-        yield path
+        with _held(path / LOCK_NAME):
+            _sweep(path)
+            yield path
+    except BaseException:
+        if new:
+            with contextlib.suppress(OSError):  # it holds something, or is gone
+                path.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _held(lock: Path) -> Iterator[None]:
+    descriptor = _lock(lock)
+    try:
+        yield
     finally:
         if descriptor is not None:
             with contextlib.suppress(OSError):
-                (path / LOCK_NAME).unlink()
+                lock.unlink()
             os.close(descriptor)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jaxexec.tape.errors import InputError, TapeWarning
     from jaxexec.tape.ledger import Dropped, Ledger
     from jaxexec.tape.matching import match
+    from jaxexec.tape.national_quotes import complete_nbbo
     from jaxexec.tape.reading import detected_mapping, read
     from jaxexec.tape.schema import TICKS_PER_UNIT, ColumnMapping
     from jaxexec.tape.signed_tape import Segments, SignedTape
@@ -36,6 +37,7 @@ _HOMES = {
     "errors": ("InputError", "TapeWarning"),
     "ledger": ("Dropped", "Ledger"),
     "matching": ("match",),
+    "national_quotes": ("complete_nbbo",),
     "reading": ("detected_mapping", "read"),
     "schema": ("TICKS_PER_UNIT", "ColumnMapping"),
     "signed_tape": ("Segments", "SignedTape"),
@@ -60,6 +62,7 @@ __all__ = [
     "bulk_volume",
     "clean",
     "compare_rules",
+    "complete_nbbo",
     "detected_mapping",
     "match",
     "read",

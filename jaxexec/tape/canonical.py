@@ -78,7 +78,11 @@ def canonical_frame(
         faults.append(("missing_correction", out["correction"].is_null()))
         if "is_trade" in columns:
             faults.insert(0, ("not_a_trade", ~columns["is_trade"].fill_null(False)))
-    elif "fault" not in columns:  # a canonical frame that is read again is in shares already
+    if kind == "quotes" and "nbbo_indicator" in columns:
+        faults.insert(0, ("not_the_nbbo", ~_is_the_nbbo(columns, path)))
+        # The row stands for the whole market from here on.
+        out["exchange"] = _text(None, height)
+    if kind == "quotes" and "fault" not in columns:  # a canonical frame that is read again is in shares already
         out |= {name: out[name] * conventions.round_lot for name in sizes}
     out["fault"] = _first_fault(faults, columns.get("fault"), height)
     carried = [name for name in CARRIED if name in out and name not in CANONICAL[kind]]
@@ -157,6 +161,18 @@ def _scaled_ticks(
     exact = pl.select(pl.when(~off & small).then(ticks)).to_series()
     faults = [(f"missing_{field}", units.is_null()), (f"{field}_out_of_range", ~small), (f"{field}_off_tick", off)]
     return units / scale, exact, faults
+
+
+def _is_the_nbbo(columns: Mapping[str, pl.Series], path: FilePath) -> pl.Series:
+    """Whether a quote is the national best bid and offer on both sides: indicator 1 of CQS ("C"), 4 of UQDF ("N")."""
+    import polars as pl
+
+    if "feed" not in columns:
+        reason = "the indicator means one thing in CQS and another in UQDF: name the column that says which"
+        raise InputError("feed", reason, path=path)
+    indicator, feed = (columns[name].cast(pl.String).str.strip_chars() for name in ("nbbo_indicator", "feed"))
+    indicator = indicator.str.strip_suffix(".0")  # of numbers with gaps, which pandas makes floats
+    return (((feed == "C") & (indicator == "1")) | ((feed == "N") & (indicator == "4"))).fill_null(False)
 
 
 def _sides(side: pl.Series, path: FilePath) -> pl.Series:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from jaxexec.tape.clock import DAY, clock_text, nanoseconds, time_of_day
 from jaxexec.tape.errors import InputError
 from jaxexec.tape.ledger import Ledger
-from jaxexec.tape.schema import CANONICAL
+from jaxexec.tape.schema import CANONICAL, TICKS_PER_UNIT
 from jaxexec.tape.series import in_order
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ TRADE_RULES = (
 )  # fmt: skip
 QUOTE_RULES = (
     "fault", "bid_not_positive", "ask_not_positive", "bid_size_not_positive", "ask_size_not_positive",
-    "exchange_not_selected", "outside_session", "duplicate",
+    "exchange_not_selected", "wide_quote", "outside_session", "duplicate",
+    "wide_for_the_day",
 )  # fmt: skip
 
 
@@ -67,6 +68,8 @@ def clean(
     conditions: str | Iterable[str] | None = REGULAR_CONDITIONS,
     corrections: Iterable[str] | None = ("00",),
     duplicates: Literal["records", "fields"] = "records",
+    max_spread: float | None = None,
+    max_spread_multiple: float | None = None,
     without: Iterable[str] = (),
 ) -> Cleaned:
     """Drop what is no regular trade or no usable quote, and count it.
@@ -75,9 +78,11 @@ def clean(
     infinite or unrepresentable field, counted under its own name), `price_not_positive`, `size_not_positive`,
     `correction`, `auction`, `odd_lot`, `sale_condition`, `exchange_not_selected`, `outside_session`,
     `duplicate`; for quotes `fault`, `bid_not_positive`, `ask_not_positive`, `bid_size_not_positive`,
-    `ask_size_not_positive`, `exchange_not_selected`, `outside_session`, `duplicate`.
+    `ask_size_not_positive`, `exchange_not_selected`, `wide_quote`, `outside_session`, `duplicate`,
+    `wide_for_the_day`.
 
-    Crossed and locked quotes stay: to drop one would revive the quote that it replaced.
+    Crossed and locked quotes stay: to drop one would revive the quote that it replaced. So it is with a wide quote that
+    is dropped, which is what its two rules are for: they take it for a slip. Neither is on unless a limit is given.
 
     Args:
         trades: canonical trades, as from `read`.
@@ -96,6 +101,11 @@ def clean(
         duplicates: what a duplicate is: "records", a row equal in every column, sequence number included (so
             that where the source numbers nothing, equal fills all stay); "fields", equal in all columns but
             the sequence number. The first row stays.
+        max_spread: drop quotes with ask − bid above this, currency (`wide_quote`); 5 is the limit of Holden and
+            Jacobsen (2014). None, the default, sets none.
+        max_spread_multiple: drop quotes with a spread above this many times the median of the positive spreads that the
+            other rules leave to the symbol on that date (`wide_for_the_day`); 50 is rule Q3 of Barndorff-Nielsen et al.
+            (2009). It looks at the whole day. None, the default, sets none.
         without: names of rules to switch off. `fault` cannot be.
 
     Raises:
@@ -111,7 +121,8 @@ def clean(
     if quotes is None:
         return Cleaned(kept, None, ledger, hours)
     quoted = hours if hours is None else (hours[0] - nanoseconds(quote_lead, "quote_lead"), hours[1])
-    left, counts = _apply(quotes, _quote_rules(selected[1]), off)
+    _require_limits(max_spread=max_spread, max_spread_multiple=max_spread_multiple)
+    left, counts = _apply(quotes, _quote_rules(selected[1], max_spread), off)
     venues = left["exchange"].drop_nulls().n_unique() if "exchange" in left.columns else 0
     if venues > 1:
         notes["quotes"] = (
@@ -119,6 +130,9 @@ def clean(
             "with quote_exchange, or give quotes that are merged"
         )
     left, more = _finish(left, "quotes", quoted, closes, duplicates, off)
+    if max_spread_multiple is not None and "wide_for_the_day" not in off:
+        narrow = left.filter(_not_wide_for_the_day(max_spread_multiple))
+        left, more["wide_for_the_day"] = narrow, left.height - narrow.height
     ledger = Ledger({**ledger.read, "quotes": quotes.height}, ledger.used, ledger.dropped, notes)
     return Cleaned(kept, left, ledger.drop("clean", "quotes", {**counts, **more}, left.height), hours)
 
@@ -144,12 +158,34 @@ def _trade_rules(conditions: str | Iterable[str] | None, corrections: Iterable[s
     return rules + _venue_rule(venues)
 
 
-def _quote_rules(venues: list[str] | None) -> Rules:
+def _quote_rules(venues: list[str] | None, max_spread: float | None) -> Rules:
     import polars as pl
 
     columns = ("bid_ticks", "ask_ticks", "bid_size", "ask_size")
     rules: Rules = [(f"{name.removesuffix('_ticks')}_not_positive", pl.col(name) <= 0) for name in columns]
-    return rules + _venue_rule(venues)
+    rules += _venue_rule(venues)
+    if max_spread is not None:
+        rules.append(("wide_quote", _spread() > round(max_spread * TICKS_PER_UNIT)))
+    return rules
+
+
+def _spread() -> pl.Expr:
+    """In ticks."""
+    import polars as pl
+
+    return pl.col("ask_ticks") - pl.col("bid_ticks")
+
+
+def _not_wide_for_the_day(multiple: float) -> pl.Expr:
+    spread = _spread()
+    usual = spread.filter(spread > 0).median().over("symbol", "date")
+    return (spread <= multiple * usual).fill_null(True)
+
+
+def _require_limits(**limits: float | None) -> None:
+    for name, limit in limits.items():
+        if limit is not None and not 0 < limit < float("inf"):
+            raise InputError(name, f"{limit!r} is no positive number")
 
 
 def _venue_rule(venues: list[str] | None) -> Rules:

@@ -25,6 +25,8 @@ _TAQ_NAME = re.compile(r"[A-Z]+_US_ALL_[A-Z_]*\d{8}(\.gz)?")
 MAX_BYTES = 32 * 2**30
 """Default budget of uncompressed bytes a file."""
 _MAX_ROWS = 2**40
+_BATCH = 1 << 18
+"""Rows of a Parquet file that are unpacked at a time."""
 _DELIMITERS = ",|;\t"
 
 
@@ -205,6 +207,7 @@ def _status(path: Path) -> os.stat_result:
 def _read_parquet(
     path: Path, choose: Callable[[Sequence[str]], Sequence[str]], max_bytes: int, groups: Sequence[int] | None
 ) -> tuple[pa.Table, dict[str, str]]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -216,9 +219,15 @@ def _read_parquet(
         if meta.num_rows > _MAX_ROWS or unpacked > max_bytes:
             reason = f"unpacks to {meta.num_rows:,} rows and {unpacked:,} bytes; max_bytes={max_bytes:,}"
             raise InputError("source", reason, path=path)
-        if groups is None:
-            return file.read(columns=wanted), header
-        return file.read_row_groups(list(groups), columns=wanted), header
+        # A dictionary of one entry stands for any number of rows in few bytes: what counts is what comes out.
+        batches, unpacked = [], 0
+        for batch in file.iter_batches(_BATCH, list(wanted_groups), wanted):
+            unpacked += batch.nbytes
+            if unpacked > max_bytes:
+                raise InputError("source", f"unpacks to more than max_bytes={max_bytes:,}", path=path)
+            batches.append(batch)
+        of_wanted = pa.schema([schema.field(name) for name in wanted])
+        return pa.Table.from_batches(batches, batches[0].schema if batches else of_wanted), header
 
 
 def _read_csv(

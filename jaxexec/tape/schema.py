@@ -20,7 +20,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 _SHARED_OPTIONAL = ("date", "suffix", "nanoseconds", "sequence", "exchange")
 OPTIONAL: dict[str, tuple[str, ...]] = {
     "trades": (*_SHARED_OPTIONAL, "condition", "correction", "side", "bid", "ask"),
-    "quotes": (*_SHARED_OPTIONAL, "bid_size", "ask_size"),
+    "quotes": (*_SHARED_OPTIONAL, "bid_size", "ask_size", "nbbo_indicator", "feed"),
 }
 CANONICAL: dict[str, tuple[str, ...]] = {
     "trades": (
@@ -35,6 +35,12 @@ CANONICAL: dict[str, tuple[str, ...]] = {
 CARRIED = ("side", "bid", "ask", "bid_ticks", "ask_ticks")
 """Columns that canonical trades have beside these where their source has them: who initiated the trade, and the
 quote that prevailed at it."""
+NBBO_FLAGS = {
+    "wrds-cqm": {"nbbo_indicator": "natbbo_ind", "feed": "qu_source"},
+    "taq-quotes": {"nbbo_indicator": "national_bbo_ind", "feed": "source_of_quote"},
+}
+"""Columns of a quote file that say which quotes are the national best bid and offer by themselves. They are read only
+where they are asked for, with the NBBO file that lacks these quotes."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,8 @@ def _databento(kind: str, time: str) -> dict[str, str]:
 
 
 def _canonical(kind: str) -> dict[str, str]:
-    return {name: name for name in (*REQUIRED[kind], *OPTIONAL[kind], "fault")}
+    known = (*REQUIRED[kind], *OPTIONAL[kind], "fault")
+    return {name: name for name in known if name not in ("nbbo_indicator", "feed")}
 
 
 _FORMATS: dict[str, dict[str, dict[str, str]]] = {
@@ -116,6 +123,9 @@ _FORMATS: dict[str, dict[str, dict[str, str]]] = {
             ask_size="best_asksizeshares",
             sequence="qu_seqnum",
         ),
+        "wrds-nbbom": _wrds(
+            bid="best_bid", ask="best_ask", bid_size="best_bidsiz", ask_size="best_asksiz", sequence="qu_seqnum"
+        ),
         "highfrequency-quotes": _highfrequency(bid="bid", ask="ofr", bid_size="bidsiz", ask_size="ofrsiz"),
         "taq-quotes": _taq(
             exchange="exchange", bid="bid_price", ask="offer_price", bid_size="bid_size", ask_size="offer_size"
@@ -127,7 +137,7 @@ _FORMATS: dict[str, dict[str, dict[str, str]]] = {
         "databento-received": _databento("quotes", "ts_recv"),
     },
 }
-_CONTAINS = {"taq-quotes": "taq-nbbo"}
+_CONTAINS = {"taq-quotes": ("taq-nbbo",), "wrds-cqm": ("wrds-complete-nbbo", "wrds-nbbom")}
 """An NBBO file has all columns of a quote file: those of the quote that changed the best bid and offer."""
 
 
@@ -140,7 +150,7 @@ def resolve_mapping(
     """Match a header with the formats that are known; what the user says wins.
 
     Case and surrounding blanks of the header do not matter, and a blank within a name is an underscore. The
-    formats are WRDS `ctm`, `cqm` and `complete_nbbo`, raw NYSE Daily TAQ trades, quotes and NBBO, Databento
+    formats are WRDS `ctm`, `cqm`, `nbbom` and `complete_nbbo`, raw NYSE Daily TAQ trades, quotes and NBBO, Databento
     trades, tbbo and mbp-1, trades and quotes of R's highfrequency (`DT SYMBOL PRICE SIZE`, `DT SYMBOL BID OFR`),
     and the canonical names. (LOBSTER files, which have no header, are known by their names.)
 
@@ -158,9 +168,10 @@ def resolve_mapping(
     by_key = _unique_names(header, path)
     chosen = {key: _source_name(key, name, kind, by_key, path) for key, name in (columns or {}).items()}
     best = max(_FORMATS[kind], key=lambda name: _score(_FORMATS[kind][name], chosen, by_key, kind))
-    wider = _CONTAINS.get(best, best)
-    if wider in _FORMATS[kind] and all(_FORMATS[kind][wider][key] in by_key for key in REQUIRED[kind]):
-        best = wider
+    wider = [form for form in _CONTAINS.get(best, ()) if form in _FORMATS[kind]]
+    wider = [form for form in wider if all(_FORMATS[kind][form][key] in by_key for key in REQUIRED[kind])]
+    if wider:
+        best = max(wider, key=lambda name: _score(_FORMATS[kind][name], chosen, by_key, kind))
     found = {key: by_key[name] for key, name in _FORMATS[kind][best].items() if name in by_key}
     if "suffix" not in chosen and "symbol" in chosen:
         found.pop("suffix", None)  # a suffix belongs to the format's own root symbol

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from jaxexec.tape.cleaning import REGULAR_CONDITIONS, as_settings, clean
 from jaxexec.tape.clock import nanoseconds
 from jaxexec.tape.errors import InputError, TapeWarning
 from jaxexec.tape.matching import match
+from jaxexec.tape.national_quotes import complete_nbbo
 from jaxexec.tape.reading import as_polars, detected_mapping, path_of, read, require_choice
 from jaxexec.tape.series import series_starts
 from jaxexec.tape.sign_rules import SIGN_RULES
@@ -34,6 +35,7 @@ def sign(
     trades: Source,
     quotes: Source | None = None,
     *,
+    nbbo: Source | None = None,
     rule: Rule = "lee-ready",
     midpoint: Midpoint | None = None,
     lag: str | int | datetime.timedelta = "0s",
@@ -55,6 +57,8 @@ def sign(
     conditions: str | Iterable[str] | None = REGULAR_CONDITIONS,
     corrections: Iterable[str] | None = ("00",),
     duplicates: Literal["records", "fields"] = "records",
+    max_spread: float | None = None,
+    max_spread_multiple: float | None = None,
     without: Iterable[str] = (),
 ) -> SignedTape:
     """Read, clean, match and sign a tape: +1 where the buyer initiated the trade, −1 where the seller did.
@@ -81,6 +85,7 @@ def sign(
         quotes: the same for quotes; rules "tick" and "given" do without. Trades that carry the quote that
             prevailed at them (`bid` and `ask` in their own rows, as in Databento's tbbo) need none either: that
             quote is then taken as it stands, and `lag` and `interpolate` say nothing.
+        nbbo: the NBBO file that `quotes`, those of all venues, complete; see `complete_nbbo`.
         rule: one of the above.
         midpoint: what becomes of a trade at the midpoint: "tick", the tick test; "exclude", it is dropped;
             "keep", it stays with sign 0. None is "exclude" for the quote rule and "tick" for the others. The
@@ -92,7 +97,7 @@ def sign(
         trade_columns, quote_columns: mappings of columns; see `read`.
         timezone, naive_timezone, unsorted, off_tick, round_lot, date: see `read`.
         session, early_closes, quote_lead, trade_exchange, quote_exchange, conditions, corrections,
-            duplicates, without: see `clean`.
+            duplicates, max_spread, max_spread_multiple, without: see `clean`.
 
     Warns:
         TapeWarning: most trades lie outside the session, or quotes of several venues are used as they came.
@@ -100,13 +105,19 @@ def sign(
     Raises:
         InputError: as `read` and `clean`; an unknown rule; quotes missing where the rule needs them.
     """
-    settings = as_settings({name: value for name, value in locals().items() if name not in ("trades", "quotes")})
+    settings = as_settings(
+        {name: value for name, value in locals().items() if name not in ("trades", "quotes", "nbbo")}
+    )
     policy = midpoint_policy(rule, midpoint)
     trades = trades if path_of(trades) else as_polars(trades)  # once, for a lazy frame may be long to collect
     mapping = {"trades": detected_mapping(trades, "trades", trade_columns).to_dict()}
     if quotes is not None:
         quotes = quotes if path_of(quotes) else as_polars(quotes)
         mapping["quotes"] = detected_mapping(quotes, "quotes", quote_columns).to_dict()
+    if nbbo is not None:
+        nbbo = nbbo if path_of(nbbo) else as_polars(nbbo)
+        mapping["nbbo"] = detected_mapping(nbbo, "quotes").to_dict()
+        _require_pair(quotes is not None, quote_exchange)
     _require_columns(rule, quotes is not None, mapping["trades"])
     reading = {
         "timezone": timezone,
@@ -118,7 +129,7 @@ def sign(
     }
     cleaned, book, ledger, hours = clean(
         read(trades, "trades", columns=trade_columns, **reading),
-        None if quotes is None else read(quotes, "quotes", columns=quote_columns, **reading),
+        _book(quotes, nbbo, quote_columns, reading),
         session=session,
         early_closes=early_closes,
         quote_lead=quote_lead,
@@ -127,6 +138,8 @@ def sign(
         conditions=conditions,
         corrections=corrections,
         duplicates=duplicates,
+        max_spread=max_spread,
+        max_spread_multiple=max_spread_multiple,
         without=without,
     )
     matched = own_quotes(cleaned) if book is None else match(cleaned, book, lag, interpolate=interpolate)
@@ -192,6 +205,26 @@ def own_quotes(trades: pl.DataFrame) -> pl.DataFrame:
         return trades.with_columns(quote_time="time")
     absent = pl.lit(None, dtype=pl.Int64)
     return trades.with_columns(bid_ticks=absent, ask_ticks=absent, quote_time=absent)
+
+
+def _book(
+    quotes: Source | None, nbbo: Source | None, columns: Mapping[str, str] | None, reading: Mapping[str, Any]
+) -> pl.DataFrame | None:
+    """Canonical quotes of one source or of two."""
+    if quotes is None:
+        return None
+    if nbbo is None:
+        return read(quotes, "quotes", columns=columns, **reading)
+    return complete_nbbo(nbbo, quotes, quote_columns=columns, **reading)
+
+
+def _require_pair(has_quotes: bool, quote_exchange: str | Iterable[str] | None) -> None:
+    if not has_quotes:
+        raise InputError(
+            "nbbo", "lacks what one venue makes alone: give the quotes of all venues too, or it as `quotes`"
+        )
+    if quote_exchange is not None:
+        raise InputError("quote_exchange", "the best quotes of all venues are of no single one: leave it out with nbbo")
 
 
 def _require_columns(rule: str, has_quotes: bool, found: Mapping[str, str]) -> None:

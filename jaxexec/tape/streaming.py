@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jaxexec.tape.buckets import Bucket, Extent, cut, extent
 from jaxexec.tape.errors import InputError
 from jaxexec.tape.files import read_table, tape_files
+from jaxexec.tape.national_quotes import flagged_columns
 from jaxexec.tape.reading import detected_mapping, require_same_header
 from jaxexec.tape.schema import Kind, resolve_mapping
 from jaxexec.tape.signed_tape import SignedTape
@@ -34,7 +35,7 @@ class TapeStream:
     """A tape on disk, cut into buckets of symbols. Iterating signs one bucket after the other.
 
     Attributes:
-        trades, quotes: where the rows lie.
+        trades, quotes, nbbo: where the rows lie.
         buckets: ranges of symbols; every symbol is in one, with all its dates.
         options: the options of `sign`.
     """
@@ -43,14 +44,19 @@ class TapeStream:
     quotes: Extent | None
     buckets: tuple[Bucket, ...]
     options: Mapping[str, Any]
+    nbbo: Extent | None = None
 
     def __len__(self) -> int:
         return len(self.buckets)
 
     def __iter__(self) -> Iterator[SignedTape]:
         """The parts in order; the next ones are being signed meanwhile."""
+        return self.signed(range(len(self)))
+
+    def signed(self, which: Iterable[int]) -> Generator[SignedTape]:
+        """The parts of some buckets, in the order asked for; the next ones are being signed meanwhile."""
         with ThreadPoolExecutor(_SIGNING) as pool:
-            numbers = iter(range(len(self)))
+            numbers = iter(which)
             waiting = deque(pool.submit(self.part, i) for i in islice(numbers, _SIGNING))
             try:
                 while waiting:
@@ -68,23 +74,33 @@ class TapeStream:
             InputError: as `sign`; rows are counted within the bucket, which the message names.
         """
         bucket = self.buckets[number]
-        tables = [None if e is None else self._raw(kind, e, bucket) for kind, e in self._extents]
+        trades, quotes, nbbo = (None if e is None else self._raw(name, e, bucket) for name, e in self._extents)
+        assert trades is not None
         try:
-            return sign(*tables, **self.options)
+            return sign(trades, quotes, nbbo=nbbo, **self.options)
         except InputError as error:
             after, last = bucket.after or "the first", bucket.last or "the last"
             error.add_note(f"Rows are counted among those of the symbols after {after!r} up to {last!r}.")
             raise
 
     @cached_property
-    def _extents(self) -> tuple[tuple[Kind, Extent | None], ...]:
-        return ("trades", self.trades), ("quotes", self.quotes)
+    def _extents(self) -> tuple[tuple[str, Extent | None], ...]:
+        return ("trades", self.trades), ("quotes", self.quotes), ("nbbo", self.nbbo)
 
-    def _raw(self, kind: Kind, where: Extent, bucket: Bucket) -> pl.DataFrame:
+    @cached_property
+    def _columns(self) -> dict[str, Mapping[str, str] | None]:
+        """Which columns are read, where the header alone does not say it."""
+        quotes = self.options.get("quote_columns")
+        if self.quotes is not None and self.nbbo is not None:
+            quotes = flagged_columns(self.quotes.files[0][0], quotes)
+        return {"trades": self.options.get("trade_columns"), "quotes": quotes}
+
+    def _raw(self, name: str, where: Extent, bucket: Bucket) -> pl.DataFrame:
         """The rows of a bucket, in the columns of the vendor that are used."""
         import polars as pl
 
-        columns = self.options.get(f"{kind[:-1]}_columns")
+        kind: Kind = "trades" if name == "trades" else "quotes"
+        columns = self._columns.get(name)
 
         def choose(header):
             return list(dict.fromkeys(resolve_mapping(header, kind, columns).columns.values()))
@@ -106,6 +122,7 @@ def stream(
     trades: str | os.PathLike[str],
     quotes: str | os.PathLike[str] | None = None,
     *,
+    nbbo: str | os.PathLike[str] | None = None,
     memory: float = 1e9,
     **options: Any,
 ) -> TapeStream:
@@ -122,6 +139,7 @@ def stream(
     Args:
         trades: Parquet file, or folder of them.
         quotes: the same for quotes; None where `sign` does without.
+        nbbo: the same for an NBBO that `quotes` complete; see `complete_nbbo`.
         memory: bytes that the parts may take, about.
         options: those of `sign`. `session="auto"` is refused, for no part knows the hours of the others.
 
@@ -132,15 +150,16 @@ def stream(
         raise InputError("memory", f"{memory!r} is no positive number of bytes")
     if options.get("session") == "auto":
         raise InputError("session", "'auto' needs the whole tape; say (start, end), or None for the whole day")
-    sources: dict[Kind, Any] = {"trades": trades, "quotes": quotes}
-    extents: dict[Kind, Extent | None] = {}
-    for kind, source in sources.items():
-        extents[kind] = None if source is None else _extent(source, kind, options.get(f"{kind[:-1]}_columns"))
+    extents: dict[str, Extent | None] = {}
+    for name, source in (("trades", trades), ("quotes", quotes), ("nbbo", nbbo)):
+        kind: Kind = "trades" if name == "trades" else "quotes"
+        columns = None if name == "nbbo" else options.get(f"{kind[:-1]}_columns")
+        extents[name] = None if source is None else _extent(source, kind, columns)
     some = [e for e in extents.values() if e is not None]
     buckets = cut(some, max(1, int(memory / (_AT_A_TIME * BYTES_A_ROW))))
     made = extents["trades"]
     assert made is not None
-    return TapeStream(made, extents["quotes"], tuple(buckets), dict(options))
+    return TapeStream(made, extents["quotes"], tuple(buckets), dict(options), extents["nbbo"])
 
 
 def _extent(source: str | os.PathLike[str], kind: Kind, columns: Mapping[str, str] | None) -> Extent:

@@ -114,3 +114,25 @@ def test_the_demonstration_on_given_files(day, cli, tmp_path):
     assert result["trades signed"] == 1200 and "synthetic-trades.parquet" not in result["files"]
     assert "Your trades and quotes" in (tmp_path / "demo" / "report.html").read_text()
     assert set(Manifest.read(tmp_path / "demo").inputs) == {str(day["trades"]), str(day["quotes"])}
+
+
+def test_a_clean_that_fails_leaves_no_empty_folder(day, cli, tmp_path):
+    """Where there was a folder before, or something was written, it stays."""
+    assert cli("clean", day["trades"], day["quotes"], "--lag", "soon", "--out", "new").code == 2
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    assert cli("clean", day["trades"], day["quotes"], "--lag", "soon", "--out", "old").code == 2
+    assert list((tmp_path / "old").iterdir()) == []
+
+
+def test_clean_takes_the_nbbo_in_two_files(day, cli, tmp_path):
+    quotes = pl.read_parquet(day["quotes"])
+    lone = quotes.with_columns(natbbo_ind=pl.lit("1"), qu_source=pl.lit("C")).filter(pl.col("qu_seqnum") % 2 == 0)
+    rest = quotes.filter(pl.col("qu_seqnum") % 2 == 1).rename({"bid": "best_bid", "ask": "best_ask"})
+    lone.write_parquet(tmp_path / "cqm.parquet")
+    rest.drop("bidsiz", "asksiz", "ex").write_parquet(tmp_path / "nbbom.parquet")
+    whole = ("clean", day["trades"], day["quotes"], "--out", "whole", "--quiet")
+    pair = ("clean", day["trades"], tmp_path / "cqm.parquet", "--nbbo", tmp_path / "nbbom.parquet", "--out", "pair")
+    assert cli(*whole).code == 0 and cli(*pair, "--quiet").code == 0
+    frames = [pl.read_parquet(*(tmp_path / name).glob("signed-*")) for name in ("whole", "pair")]
+    assert frames[0].equals(frames[1])

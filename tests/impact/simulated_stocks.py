@@ -104,3 +104,12 @@ def tape(segments: list[tuple[int, Stock]]) -> Tape:
     size = np.concatenate([s.size for _, s in segments]).astype(np.int64)
     sign = np.concatenate([s.sign for _, s in segments]).astype(np.int8)
     return Tape(Segments([f"S{i}" for i in range(stocks.max() + 1)], stocks, offsets, ticks, size, sign))
+
+
+def assert_recovered(estimates, std_errors, truth) -> None:
+    """z-scores over stocks, (stocks, …): their mean is within 3/√stocks of 0, their width within 3/√(2 stocks) of 1."""
+    z = (np.asarray(estimates) - truth) / np.asarray(std_errors)
+    stocks = z.shape[0]
+    assert np.isfinite(z).all()
+    assert (np.abs(z.mean(0)) < 3 / stocks**0.5).all(), z.mean(0)
+    assert (np.abs(z.std(0, ddof=1) - 1) < 3 / (2 * stocks) ** 0.5).all(), z.std(0, ddof=1)

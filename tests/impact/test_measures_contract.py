@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxexec import impact
-from jaxexec.numerics.status import Status
+from jaxexec.numerics.status import Flag, Status
 
 TRADES = 160
 
@@ -170,6 +170,11 @@ def test_float32(lanes):
         assert value.dtype == np.float32
         wide = np.asarray(numbers(result)[key])[[0, 6]]
         np.testing.assert_allclose(value, wide, rtol=5e-3, atol=1e-4 * np.abs(wide).max(), err_msg=key)
+    errors = np.asarray(numbers(result)["std_errors"])[[0, 6]]
+    away = np.abs(np.asarray(numbers(narrow)["values"]) - np.asarray(numbers(result)["values"])[[0, 6]])
+    assert (away <= 1e-3 * errors).all()
+    measured = narrow.measured if isinstance(narrow, impact.TradeResponses) else narrow
+    assert (np.asarray(measured.flags) == Flag.FLOAT32).all()
 
 
 def test_shapes_are_named(lanes):

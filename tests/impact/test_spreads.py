@@ -12,6 +12,7 @@ from jaxexec import impact, tape
 from jaxexec.numerics.moments import most_newey_west_lags
 from jaxexec.numerics.status import Status
 from jaxexec.tape.signed_tape import SignedTape
+from tests.impact.simulated_stocks import assert_recovered
 from tests.impact.test_measures_contract import day
 
 SECOND = 10**9
@@ -171,9 +172,7 @@ def test_roll_recovers_the_spread_of_its_own_model():
     price = np.cumsum(0.01 * rng.standard_normal((stocks, trades)), 1)
     price += spread / 2 * rng.choice([-1, 1], (stocks, trades))
     result = impact.roll_spread_arrays(price)
-    z = (np.asarray(result["roll_spread"]) - spread) / np.asarray(result.std_error("roll_spread"))
-    assert abs(z.mean()) < 4 / stocks**0.5
-    assert 0.8 < z.std() < 1.2
+    assert_recovered(result["roll_spread"], result.std_error("roll_spread"), spread)
 
 
 @pytest.fixture(scope="module")

@@ -163,3 +163,29 @@ def test_session_is_inferred_from_where_the_trades_are(make_trades):
     assert fixed.trades.height == 60 and "14:30:00–21:00:00" in fixed.ledger.notes["warning"]
     few = tape.clean(tape.read(make_trades([(0, 10.0)])), session="auto")
     assert few.ledger.notes["session"].startswith("09:30:00–16:00:00"), "ties go to the usual session"
+
+
+def test_wide_quotes_are_dropped_where_a_limit_is_given(make_trades, make_quotes):
+    """Five units of currency (Holden and Jacobsen), fifty medians of the day (Barndorff-Nielsen et al., Q3)."""
+    rows = [(k, 10.0, 10.02) for k in range(5)] + [(5, 10.0, 10.0), (6, 10.02, 10.0), (7, 10.0, 11.0)]
+    rows += [(8, 10.0, 11.0001), (9, 8.0, 13.0), (10, 8.0, 13.0001)]
+    trades, quotes = tape.read(make_trades([(20, 10.4)])), tape.read(make_quotes(rows), "quotes")
+
+    def dropped(**options):
+        ledger = tape.clean(trades, quotes, **options).ledger
+        assert ledger.balanced
+        return ledger.rows("quotes", "wide_quote"), ledger.rows("quotes", "wide_for_the_day")
+
+    assert dropped() == (0, 0), "off unless asked for"
+    assert dropped(max_spread=5) == (1, 0), "five is not above five"
+    # The median of the nine positive spreads is 0.02: fifty of them are 1, and what is locked or crossed is not asked.
+    assert dropped(max_spread_multiple=50) == (0, 3)
+    assert dropped(max_spread=5, max_spread_multiple=50) == (1, 2)
+    both = {"max_spread": 5, "max_spread_multiple": 50}
+    assert dropped(**both, without=["wide_quote", "wide_for_the_day"]) == (0, 0)
+    assert tape.sign(trades, quotes, max_spread=5).trades["bid_ticks"].to_list() == [80_000], "the one before prevails"
+    for options in ({"max_spread": 0}, {"max_spread_multiple": float("nan")}):
+        with pytest.raises(tape.InputError, match="positive"):
+            tape.clean(trades, quotes, **options)
+    other = tape.clean(trades, tape.read(make_quotes([(0, 10.0, 11.0001)]), "quotes"), max_spread_multiple=50)
+    assert other.quotes.height == 1, "each day has its own median"

@@ -233,30 +233,39 @@ def rational_sign(rule, price, bid, ask, by_tick):
             return by_quote if near else by_tick
 
 
-def rational_signs(trades, quotes, rule):
-    """Signs with the rule's own policy at the midpoint, one trade at a time; None where there is no sign."""
+def rational_signs(left, right, rule, policy, lag):
+    """Signs from the decimals of the frames, one trade at a time; None where there is no sign."""
+    trades = [(t, Fraction(str(p))) for t, p in left.select("time", "price").rows()]
+    quotes = [(t, Fraction(str(b)), Fraction(str(a))) for t, b, a in right.select("time", "bid", "ask").rows()]
     out = []
     for i, (time, price) in enumerate(trades):
         change = next((price - p for _, p in reversed(trades[:i]) if p != price), 0)
         by_tick = (change > 0) - (change < 0)
-        before = [q for q in quotes if q[0] < time]
+        before = [q for q in quotes if q[0] < time - lag]
         if rule == "tick":
             out.append(by_tick or None)
-        elif not before or before[-1][2] <= 0:
+        elif not before or before[-1][1] >= before[-1][2]:
             out.append(None)
         else:
-            bid, ask = Fraction(before[-1][1]), Fraction(before[-1][1] + before[-1][2])
-            out.append(rational_sign(rule, Fraction(price), bid, ask, by_tick) or None)
+            _, bid, ask = before[-1]
+            if policy != "tick" and 2 * price == bid + ask:
+                out.append({"keep": 0, "exclude": None}[policy])
+            else:
+                out.append(rational_sign(rule, price, bid, ask, by_tick) or None)
     return out
 
 
 @pytest.mark.parametrize("rule", RULES)
 @settings(max_examples=80, deadline=None)
-@given(tapes())
-def test_signs_equal_rational_arithmetic(rule, book):
-    expected = rational_signs(*book, rule)
-    signed = tape.sign(*frames(*book), rule=rule)
+@given(tapes(), st.sampled_from(["tick", "keep", "exclude"]), st.integers(0, 3), st.integers(-499_990, 10**9))
+def test_signs_equal_rational_arithmetic(rule, book, policy, lag, shift):
+    """On every trade, by every rule and policy at the midpoint, for prices of a tick and of a hundred thousand."""
+    policy = "keep" if (rule, policy) == ("quote", "tick") else policy
+    left, right = frames(*book, shift=shift)
+    signed = tape.sign(left, right, rule=rule, midpoint=policy, lag=lag)
+    expected = rational_signs(left, right, rule, policy, lag)
     assert signs(signed) == [s for s in expected if s is not None]
+    assert signed.trades["time"].to_list() == [t for t, s in zip(left["time"], expected, strict=True) if s is not None]
     assert signed.ledger.balanced and signed.ledger.used["trades"] == signed.trades.height
 
 

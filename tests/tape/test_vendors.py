@@ -254,3 +254,99 @@ def test_databento_prices_that_lose_digits_are_refused(tmp_path):
         assert (error.value.field, error.value.index) == ("price", 0)
         dropped = tape.read(tmp_path / "t.csv", off_tick="drop", timezone=NEW_YORK)
         assert dropped["fault"].to_list() == ["price_off_tick"] and dropped["ticks"].to_list() == [None]
+
+
+# ---- the NBBO of TAQ in two files -----------------------------------------------------------------------------------
+
+NBBO_DAY = {"date": DAY, "sym_root": "A", "sym_suffix": None}
+
+
+def wrds_nbbo() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """nbbom, cqm and what complete_nbbo would hold of them, by hand; sequence numbers are common to both files."""
+    # (seconds after the open, sequence number, bid, ask), where several venues make the best quotes
+    several = [(0, 1, 10.00, 10.04), (3, 9, 10.01, 10.03), (3, 12, 10.00, 10.05)]
+    # … and where one venue quotes: with the source and indicator that say whether this is the NBBO by itself
+    alone = [
+        (1, 3, 10.01, 10.02, "C", "1"),  # CQS: yes
+        (2, 5, 9.90, 10.90, "C", "4"),  # CQS: no, its appendage is in the NBBO file
+        (3, 10, 10.02, 10.03, "N", "4"),  # UQDF: yes; between two of the NBBO file at the same time
+        (4, 15, 9.80, 10.80, "N", "1"),  # UQDF: no
+        (5, 16, 9.70, 10.70, "C", None),
+    ]
+
+    def stamped(rows, **columns):
+        time = [datetime.time(9, 30, second) for second, *_ in rows]
+        return pl.DataFrame({**{k: [v] * len(rows) for k, v in NBBO_DAY.items()}, "time_m": time, **columns})
+
+    def column(rows, k):
+        return [row[k] for row in rows]
+
+    nbbom = stamped(
+        several, qu_seqnum=column(several, 1), ex=["N"] * 3, bid=[1.0] * 3, bidsiz=[1] * 3, ask=[99.0] * 3,
+        asksiz=[1] * 3, best_bid=column(several, 2), best_bidsiz=[2] * 3, best_ask=column(several, 3),
+        best_asksiz=[3] * 3,
+    )  # fmt: skip
+    cqm = stamped(
+        alone, qu_seqnum=column(alone, 1), ex=["N", "P", "Q", "K", "Z"], bid=column(alone, 2), bidsiz=[1] * 5,
+        ask=column(alone, 3), asksiz=[1] * 5, qu_source=column(alone, 4), natbbo_ind=column(alone, 5),
+    )  # fmt: skip
+    both = sorted(several + [row[:4] for row in (alone[0], alone[2])])
+    complete = stamped(both, qu_seqnum=column(both, 1), best_bid=column(both, 2), best_ask=column(both, 3))
+    return nbbom, cqm, complete
+
+
+def nbbo_trades() -> pl.DataFrame:
+    """A trade after each quote; by the NBBO file alone, or by the quote file alone, some would have another sign."""
+    when = [datetime.time(9, 30, k, 500_000) for k in range(6)]
+    price = [10.03, 10.01, 10.016, 10.024, 10.03, 10.02]
+    return pl.DataFrame({**{k: [v] * 6 for k, v in NBBO_DAY.items()}, "time_m": when, "price": price, "size": 100})
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+def test_nbbo_in_two_files_is_the_complete_one(tmp_path, numbers):
+    """Holden and Jacobsen (2014): the NBBO file lacks the moments when one venue makes both sides."""
+    nbbom, cqm, complete = wrds_nbbo()
+    trades = nbbo_trades()
+    if numbers:  # as floats, which gaps make of them
+        cqm = cqm.with_columns(pl.col("natbbo_ind").cast(pl.Float64))
+    nbbom, cqm = (frame.rename(str.upper) for frame in (nbbom, cqm))
+    assert tape.detected_mapping(nbbom, "quotes").format == "wrds-nbbom"
+    expected = tape.sign(trades, complete, midpoint="keep")
+    signed = tape.sign(trades, cqm, nbbo=nbbom, midpoint="keep")
+    assert signed.trades.equals(expected.trades)
+    assert signed.ledger.rows("quotes", "not_the_nbbo") == 3 and signed.ledger.balanced
+    assert signed.ledger.read["quotes"] == 8 and "quotes" not in signed.ledger.notes, "no remark on several venues"
+    assert signed.mapping["nbbo"]["bid"] == "BEST_BID"
+    for one in (tape.sign(trades, nbbom, midpoint="keep"), tape.sign(trades, cqm, midpoint="keep", quote_exchange="N")):
+        assert not one.trades["sign"].equals(expected.trades["sign"])
+    read = tape.complete_nbbo(nbbom, cqm, round_lot=100)
+    assert read["bid_size"].to_list()[:4] == [200, 200, 200, 100] and set(read["exchange"]) == {""}
+    for name, frame in (("t", trades), ("q", cqm), ("n", nbbom)):
+        frame.write_parquet(tmp_path / f"{name}.parquet")
+    files = [tmp_path / f"{name}.parquet" for name in "tq"]
+    (part,) = tape.stream(*files, nbbo=tmp_path / "n.parquet", midpoint="keep")
+    assert part.trades.equals(expected.trades)
+
+
+def test_raw_nbbo_in_two_files(tmp_path):
+    quotes = TAQ_QUOTES.replace("National_BBO_Ind", "National_BBO_Ind|Source_Of_Quote").replace("|A\n", "|1|C\n")
+    (tmp_path / "SPLITS_US_ALL_BBO_B_20240701").write_text(quotes.replace("410.02", "410.01"))
+    (tmp_path / "EQY_US_ALL_NBBO_20240701").write_text(TAQ_NBBO)
+    both = tape.complete_nbbo(tmp_path / "EQY_US_ALL_NBBO_20240701", tmp_path / "SPLITS_US_ALL_BBO_B_20240701")
+    assert both["ask_ticks"].to_list() == [4_100_200, 4_100_100] and both["fault"].null_count() == 2
+
+
+def test_pairs_that_are_none_are_refused():
+    nbbom, cqm, complete = wrds_nbbo()
+    trades = nbbo_trades()
+    for arguments, options, field in (
+        ((trades, cqm.drop("natbbo_ind")), {"nbbo": nbbom}, "natbbo_ind"),
+        ((trades, cqm), {"nbbo": cqm}, "nbbo"),
+        ((trades, complete), {"nbbo": nbbom}, "nbbo_indicator"),
+        ((trades,), {"nbbo": nbbom}, "nbbo"),
+        ((trades, cqm), {"nbbo": nbbom, "quote_exchange": "N"}, "quote_exchange"),
+        ((trades, cqm.drop("qu_source")), {"quote_columns": {"nbbo_indicator": "natbbo_ind"}}, "feed"),
+    ):
+        with pytest.raises(tape.InputError) as error:
+            tape.sign(*arguments, **options)
+        assert error.value.field == field
