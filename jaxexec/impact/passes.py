@@ -17,7 +17,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxexec.impact.expected_sign import expected_sign
+from jaxexec.impact.normal_flow import expected_sign
 from jaxexec.numerics.moments import Fit, Moments, gram, least_squares, sum_time
 from jaxexec.numerics.regression import Covariance
 

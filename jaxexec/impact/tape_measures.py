@@ -8,17 +8,17 @@ from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
-from jaxexec.impact.activity import REGULAR_SESSION
-from jaxexec.impact.hasbrouck import hasbrouck_arrays
-from jaxexec.impact.huang_stoll import Components, huang_stoll_arrays
-from jaxexec.impact.kyle_lambda import kyle_lambda_arrays
+from jaxexec.impact.intraday import REGULAR_SESSION
 from jaxexec.impact.lanes import TICK
-from jaxexec.impact.madhavan_richardson_roomans import madhavan_richardson_roomans_arrays
 from jaxexec.impact.measured import Lags, check_choice, check_lags
 from jaxexec.impact.measures import Measures
+from jaxexec.impact.price_on_flow import kyle_lambda_arrays
 from jaxexec.impact.realised_variance import RealisedVariance, realised_variance_arrays
+from jaxexec.impact.sign_surprise import madhavan_richardson_roomans_arrays
+from jaxexec.impact.spread_components import Components, huang_stoll_arrays
 from jaxexec.impact.stock_batches import measure_stocks
 from jaxexec.impact.tape_spreads import PricedTape, QuotedTape, quotes_at_trades
+from jaxexec.impact.vector_autoregression import hasbrouck_arrays
 from jaxexec.numerics.status import Status
 from jaxexec.tape.clock import nanoseconds, time_of_day
 from jaxexec.tape.signed_tape import Segments

@@ -1,10 +1,13 @@
 """Estimates of whole tapes: against statsmodels, across segments, and what a panel shows."""
 
+import pathlib
+
 import jax
 import numpy as np
 import polars as pl
 import pytest
 
+from jaxexec import impact
 from jaxexec.impact import COEFFICIENTS, glosten_harris, glosten_harris_arrays, lanes, summarise, tape_estimates
 from jaxexec.impact.batches import estimate_in_batches
 from jaxexec.impact.estimates import checked_model
@@ -251,3 +254,9 @@ def test_real_tape_equals_statsmodels(taq_sample):
     fit = pooled(days, int(panel.estimates.lags[0]))
     np.testing.assert_allclose(panel.estimates.coefficients[0], fit.params[1:], rtol=1e-9)
     np.testing.assert_allclose(panel.estimates.std_errors[0], fit.bse[1:], rtol=1e-9)
+
+
+def test_no_public_name_is_hidden_by_a_module_of_its_name():
+    """Importing a submodule binds its name in the package: a function of that name would then be gone."""
+    files = {path.stem for path in pathlib.Path(impact.__file__).parent.glob("*.py")}
+    assert not files & set(impact.__all__)
