@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import jax
 import numpy as np
 
 from jaxexec.impact.batches import estimate_in_batches
 from jaxexec.impact.by_stock import ByStock
+from jaxexec.impact.days import DatedTape, checked_segments, estimate_days, pool_segments
 from jaxexec.impact.estimates import COEFFICIENTS, ImpactEstimates, Model, checked_model
 from jaxexec.impact.lanes import Segments
 from jaxexec.impact.passes import Form, Term
@@ -153,7 +154,7 @@ class Panel(ByStock):
 
 
 def glosten_harris(
-    tape: Tape | Iterable[Tape],
+    tape: Tape | Sequence[DatedTape] | Iterable[Tape],
     form: Form = "difference",
     estimator: Estimator = "ols",
     covariance: Covariance = "hac",
@@ -177,8 +178,11 @@ def glosten_harris(
     batch holds at least one stock as a whole.
 
     Args:
-        tape: A `jaxexec.tape.SignedTape`, or several that share no stock, such as a `jaxexec.tape.stream`: they are
-            estimated one after the other.
+        tape: A `jaxexec.tape.SignedTape` of any number of days, from files or from frames in memory. Or a list (any
+            sequence) of them, a day or several each: estimates are those of all days together, from the sums of each
+            day, and a tape is let go before the next is asked for its trades (three times each; methods that need whole
+            stocks hold all). Or any other iterable of tapes that share no stock, such as a `jaxexec.tape.stream`: they
+            are estimated one after the other.
         form: "difference" (Glosten and Harris, Sadka) or "level" (the thesis).
         estimator: "ols"; "cochrane-orcutt" or "prais-winsten" for errors that follow an AR(1) within a date.
         covariance: "hac", "ols", "hc0", "hc1", "hc2" or "hc3".
@@ -192,22 +196,33 @@ def glosten_harris(
         `Panel`; stocks that cannot be estimated carry a status and NaN.
 
     Raises:
-        ValueError: An option is none of the above, or a size is not positive.
+        ValueError: An option is none of the above, a size is not positive, or a stock has a date in two tapes.
     """
     method = checked_method(estimator, covariance, lags, prewhiten, convention, autocorrelation, max_iterations)
     model = checked_model(form, terms, order, method)
-    if not isinstance(tape, Tape):
-        return _joined([_estimated(part, method, model) for part in tape])
-    return _estimated(tape, method, model)
+    if isinstance(tape, Tape):
+        return _estimated(tape, method, model)
+    if isinstance(tape, Sequence):
+        return _of_days(cast("Sequence[DatedTape]", tape), method, model)
+    return _joined([_estimated(part, method, model) for part in tape])
 
 
 def _estimated(tape: Tape, method: Method, model: Model) -> Panel:
-    segments = tape.segments()
-    wrong = np.flatnonzero(np.asarray(segments.size) <= 0)
-    if wrong.size:
-        raise ValueError(f"size[{wrong[0]}] must be positive, got {segments.size[wrong[0]]}")
+    segments = checked_segments(tape)
     estimates = (estimate_tape if adds_up(method) else estimate_in_batches)(segments, model)
     return Panel(tuple(segments.symbols), estimates, method.estimator, method.lags, method)
+
+
+def _of_days(tapes: Sequence[DatedTape], method: Method, model: Model) -> Panel:
+    """One panel of all the days of several tapes."""
+    if not tapes:
+        raise ValueError("there is no tape: the list of them is empty")
+    if adds_up(method):
+        symbols, estimates = estimate_days(tapes, model)
+    else:
+        pooled = pool_segments(tapes)
+        symbols, estimates = pooled.symbols, estimate_in_batches(pooled, model)
+    return Panel(tuple(symbols), estimates, method.estimator, method.lags, method)
 
 
 def _joined(panels: Sequence[Panel]) -> Panel:
@@ -218,7 +233,7 @@ def _joined(panels: Sequence[Panel]) -> Panel:
     symbols = tuple(symbol for panel in panels for symbol in panel.symbols)
     if len(set(symbols)) < len(symbols):
         twice = next(symbol for symbol in symbols if symbols.count(symbol) > 1)
-        raise ValueError(f"symbol {twice!r} is in two tapes: its trades must be in one to be estimated together")
+        raise ValueError(f"symbol {twice!r} is in two parts of a stream: pass a list of tapes to pool their days")
     estimates = jax.tree.map(lambda *parts: np.concatenate(parts), *(panel.estimates for panel in panels))
     return Panel(symbols, estimates, first.estimator, first.lags, first.method)
 

@@ -41,28 +41,34 @@ def estimate_tape(segments: Segments, model: Model) -> ImpactEstimates:
     Returns:
         `ImpactEstimates` with leading axis (stocks,), as NumPy arrays.
     """
-    order, covariance, lags = model.order, model.method.covariance, model.method.lags
-    stocks = len(segments.symbols)
+    order, stocks = model.order, len(segments.symbols)
     rows = np.bincount(segments.stock, np.maximum(np.diff(segments.offsets) - order, 0), stocks).astype(np.int64)
-    used = np.zeros(stocks, np.int64)
-    if covariance == "hac":
-        used[:] = lags if isinstance(lags, int) else [most_newey_west_lags(int(n)) for n in rows]
+    used = lags_of(rows, model.method)
     # A stock that is refused for having no more rows than lags must not size the halo of the others.
-    pieces = lanes.cut(segments, np.where(rows > used, used, 0), order, covariance == "hac")
+    pieces = lanes.cut(segments, np.where(rows > used, used, 0), order, model.method.covariance == "hac")
     flat = FlatTape(segments, order, pieces.reach)
-    means = _padded((flat.mean, flat.sign_mean))
+    means = padded((flat.mean, flat.sign_mean))
     with jax.enable_x64(True):
-        sums = _by_stock(flat, pieces, partial(_pass_one, order=order, halo=flat.halo), means[0])
-        flow_fit = _fit_flow(_padded(_flow_products(sums, flat, segments.stock, rows)), *means)
-        sums = _by_stock(flat, pieces, partial(_pass_two, model=model, halo=flat.halo), flow_fit)
-        moments, fit = _fit_impact(_padded(sums))
-        last = partial(_pass_three, model=model, reach=pieces.reach)
-        sums = _padded(_by_stock(flat, pieces, last, (flow_fit, moments, fit)))
-        result = _finish(flow_fit, moments, fit, sums, _padded(used.astype(np.int32)), model)
+        sums = by_stock(flat, pieces, partial(pass_one, order=order, halo=flat.halo), means[0])
+        flow_fit = fit_flow(padded(flow_products(sums, flat, segments.stock, rows)), *means)
+        sums = by_stock(flat, pieces, partial(pass_two, model=model, halo=flat.halo), flow_fit)
+        moments, fit = fit_impact(padded(sums))
+        last = partial(pass_three, model=model, reach=pieces.reach)
+        sums = padded(by_stock(flat, pieces, last, (flow_fit, moments, fit)))
+        result = finish(flow_fit, moments, fit, sums, padded(used.astype(np.int32)), model)
         return jax.tree.map(lambda x: np.asarray(x)[:stocks], result)
 
 
-def _padded(tree: Any) -> Any:
+def lags_of(rows: np.ndarray, method: Method) -> np.ndarray:
+    """Newey–West lags of stocks with so many rows, for methods that add up, int64 (stocks,)."""
+    used = np.zeros(len(rows), np.int64)
+    if method.covariance == "hac":
+        lags = method.lags
+        used[:] = lags if isinstance(lags, int) else [most_newey_west_lags(int(n)) for n in rows]
+    return used
+
+
+def padded(tree: Any) -> Any:
     """Stocks, the last axis, padded to a power of two, so that the fits compile for few shapes."""
 
     def pad(x):
@@ -72,7 +78,7 @@ def _padded(tree: Any) -> Any:
     return jax.tree.map(pad, tree)
 
 
-def _by_stock(flat: FlatTape, pieces: lanes.Lanes, program: Callable, coefficients: Any) -> Any:
+def by_stock(flat: FlatTape, pieces: lanes.Lanes, program: Callable, coefficients: Any) -> Any:
     """Sums over the lanes of each stock, (..., stocks)."""
     stocks = len(flat.mean)
     host = jax.tree.map(np.asarray, coefficients)
@@ -96,7 +102,7 @@ def _by_stock(flat: FlatTape, pieces: lanes.Lanes, program: Callable, coefficien
     return jax.tree.map(total, *parts)
 
 
-def _flow_products(sums: np.ndarray, flat: FlatTape, stock: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def flow_products(sums: np.ndarray, flat: FlatTape, stock: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Gram matrix of (1, DV_{t−1}, …, DV_{t−order}, DV_t) from Σ DV_t and Σ DV_t DV_{t−d} alone, (k, k, stocks).
 
     Over the rows t of a segment, Σ x_{t−j} x_{t−j−d} is Σ x_t x_{t−d} with the window moved back by j: what enters at
@@ -141,7 +147,7 @@ def _starts(begin: int, chunk: Chunk):
 
 
 @partial(jax.jit, static_argnames=("order", "halo"), compiler_options=_OPTIONS)
-def _pass_one(chunk: Chunk, mean, *, order: int, halo: int):
+def pass_one(chunk: Chunk, mean, *, order: int, halo: int):
     """Σ DV_t and Σ DV_t DV_{t−d} for d = 0 … order over the rows a lane owns, flows about `mean`."""
     chunk = _time_first(chunk)._replace(high=jnp.minimum(chunk.high, chunk.end))
 
@@ -156,7 +162,8 @@ def _pass_one(chunk: Chunk, mean, *, order: int, halo: int):
 
 
 @partial(jax.jit, static_argnames=("model", "halo"), compiler_options=_OPTIONS)
-def _pass_two(chunk: Chunk, flow_fit: OrderFlow, *, model: Model, halo: int):
+def pass_two(chunk: Chunk, flow_fit: OrderFlow, *, model: Model, halo: int):
+    """Products of the columns over the rows a lane owns."""
     order = flow_fit.coefficients.shape[0]
     chunk = _time_first(chunk)._replace(high=jnp.minimum(chunk.high, chunk.end))
 
@@ -168,7 +175,7 @@ def _pass_two(chunk: Chunk, flow_fit: OrderFlow, *, model: Model, halo: int):
 
 
 @partial(jax.jit, static_argnames=("model", "reach"), compiler_options=_OPTIONS)
-def _pass_three(chunk: Chunk, fits, *, model: Model, reach: int) -> ScoreSums:
+def pass_three(chunk: Chunk, fits, *, model: Model, reach: int) -> ScoreSums:
     """Residuals, scores and windows; a window loses the score that is `lags` + 1 steps old."""
     flow_fit, moments, fit = fits
     covariance, k = model.method.covariance, len(model.terms)
@@ -208,18 +215,20 @@ def _pass_three(chunk: Chunk, fits, *, model: Model, reach: int) -> ScoreSums:
 
 
 @jax.jit
-def _fit_flow(products, mean, sign_mean) -> OrderFlow:
+def fit_flow(products, mean, sign_mean) -> OrderFlow:
+    """The autoregressions."""
     return passes.fit_order_flow(products, mean, sign_mean)
 
 
 @jax.jit
-def _fit_impact(products) -> tuple[Moments, Fit]:
+def fit_impact(products) -> tuple[Moments, Fit]:
+    """The regressions, not yet refined."""
     moments = Moments.from_gram(products)
     return moments, least_squares(moments)
 
 
 @partial(jax.jit, static_argnames=("model",))
-def _finish(flow_fit: OrderFlow, moments: Moments, fit: Fit, sums: ScoreSums, lags, model: Model) -> ImpactEstimates:
+def finish(flow_fit: OrderFlow, moments: Moments, fit: Fit, sums: ScoreSums, lags, model: Model) -> ImpactEstimates:
     """The report, from the sums of the three passes."""
     k = len(model.terms)
     correction = (fit.inverse * sums.gradient[None]).sum(1)

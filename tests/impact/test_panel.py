@@ -145,10 +145,10 @@ def test_shares_beyond_32_bits():
 
 def test_same_programs_for_another_tape(panel):
     """A second tape of other lengths compiles nothing but the fits of its own number of stocks."""
-    sizes = [f._cache_size() for f in (tape_estimates._pass_one, tape_estimates._pass_two, tape_estimates._pass_three)]
+    sizes = [f._cache_size() for f in (tape_estimates.pass_one, tape_estimates.pass_two, tape_estimates.pass_three)]
     glosten_harris(simulate.tape([(i, simulate.stock(n, n)) for i, n in enumerate((71, 350, 900, 1490, 61, 2500))]))
     assert [
-        f._cache_size() for f in (tape_estimates._pass_one, tape_estimates._pass_two, tape_estimates._pass_three)
+        f._cache_size() for f in (tape_estimates.pass_one, tape_estimates.pass_two, tape_estimates.pass_three)
     ] == sizes
 
 
