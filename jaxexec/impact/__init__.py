@@ -7,6 +7,7 @@ Names that end in `_arrays` are the same estimators on arrays: traced, batched a
 met through `jaxexec.tape`.
 """
 
+from jaxexec.impact.comparison import Comparison, compare
 from jaxexec.impact.estimates import COEFFICIENTS, ImpactEstimates, glosten_harris_arrays
 from jaxexec.impact.intraday import Activity, activity
 from jaxexec.impact.measured import Measured
@@ -33,6 +34,7 @@ from jaxexec.impact.vector_autoregression import TradeResponses, hasbrouck_array
 __all__ = [
     "COEFFICIENTS",
     "Activity",
+    "Comparison",
     "ImpactEstimates",
     "Measured",
     "Measures",
@@ -41,6 +43,7 @@ __all__ = [
     "Regression",
     "TradeResponses",
     "activity",
+    "compare",
     "expected_sign",
     "glosten_harris",
     "glosten_harris_arrays",

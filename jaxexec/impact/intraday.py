@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from jaxexec.impact.by_stock import ByStock
-from jaxexec.tape.clock import SECOND, time_of_day
+from jaxexec.impact.by_stock import ByStock, place_of
+from jaxexec.tape.clock import SECOND, clock_text, time_of_day
 
 if TYPE_CHECKING:
     import polars as pl
@@ -106,6 +106,17 @@ class Activity(ByStock):
         ]
         rest = len(self.symbols) - len(rows)
         return Table("Activity", columns, rows, self.convention + (f" {rest} more stocks not shown." if rest else ""))
+
+    def sheets(self, symbol: str) -> tuple[Any, ...]:
+        """The day of one stock, bin by bin."""
+        from jaxexec.presentation import Table
+
+        i = place_of(self.symbols, symbol)
+        times = [clock_text(int(edge))[:8] for edge in self.bin_edges]
+        curves = (self.volume[i], self.volume_rate[i], self.volatility[i])
+        rows = [(a, b, *(float(x) for x in row)) for a, b, *row in zip(times[:-1], times[1:], *curves, strict=True)]
+        columns = ("from", "to", "shares", "shares per day", "volatility (per √day)")
+        return (Table(f"Activity of {symbol}, mean of {int(self.days[i])} days", columns, rows, self.convention),)
 
     def plot(self, quantity: Literal["volume_rate", "volatility"] = "volume_rate") -> Figure:
         """The curve of a few stocks through the day, or of many relative to their day: median and quartiles."""
