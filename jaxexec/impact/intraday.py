@@ -151,7 +151,7 @@ def activity(
     A change over marks without a trade counts where it is seen.
 
     Args:
-        tape: A `jaxexec.tape.SignedTape`.
+        tape: A `jaxexec.tape.SignedTape`, from files or from tables in memory (`SignedTape.from_frames`).
         bins: Bins a session.
         session: Start and end, such as ("09:30", "13:00") or nanoseconds since local midnight; None is the session
             that the tape was cleaned to, or 09:30 to 16:00 where it does not say. Trades outside are not used.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from jaxexec.impact.by_stock import ByStock, place_of
@@ -18,6 +20,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FEW = 6  # stocks up to which each is shown
+
+
+def joined(parts: Sequence[Measures]) -> Measures:
+    """The same measures of several tapes that share no stock, in one.
+
+    Raises:
+        ValueError: There are none, or a stock is in two.
+    """
+    if not parts:
+        raise ValueError("there is nothing to join")
+    symbols = tuple(symbol for part in parts for symbol in part.symbols)
+    if len(set(symbols)) < len(symbols):
+        twice = next(symbol for symbol in symbols if symbols.count(symbol) > 1)
+        raise ValueError(f"symbol {twice!r} is in two tapes: pool them first (jaxexec.tape.pool)")
+    estimates = jax.tree.map(lambda *x: np.concatenate(x), *(part.estimates for part in parts))
+    return replace(parts[0], symbols=symbols, estimates=estimates)
 
 
 @dataclass(frozen=True)
