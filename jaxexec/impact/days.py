@@ -93,11 +93,12 @@ class Calendar:
         Raises:
             ValueError: A day is not what it was.
         """
-        for number, (tape, (place, trades)) in enumerate(zip(tapes, self.days, strict=True)):
-            segments = tape.segments()
+        for number, (place, trades) in enumerate(self.days):
+            segments = checked_segments(tapes[number])
             if (len(segments.ticks), len(segments.symbols)) != (trades, len(place)):
                 raise ValueError(f"tapes[{number}] changed while it was read: it must give the same trades each time")
             yield segments, place
+            del segments
 
     def sorted(self) -> tuple[list[str], np.ndarray]:
         """The symbols in their order, and their numbers."""
@@ -154,6 +155,7 @@ def estimate_days(tapes: Sequence[DatedTape], model: Model) -> tuple[list[str], 
                 flat = FlatTape(segments, model.order, pieces.reach)
                 here = passes.padded(jax.tree.map(lambda x, local=local: x[..., local], host))
                 sums = _added(sums, passes.by_stock(flat, pieces, program(flat, pieces), here), local, len(symbols))
+                del segments, flat
             return passes.padded(sums)
 
         second = partial(_second, model=model)
@@ -189,8 +191,8 @@ class _Flow(NamedTuple):
 def _order_flow(tapes: Sequence[DatedTape], order: int) -> tuple[Calendar, _Flow]:
     calendar, sums = Calendar(), None
     mean = sign_mean = np.zeros(0)
-    for tape in tapes:
-        segments = checked_segments(tape)
+    for number in range(len(tapes)):
+        segments = checked_segments(tapes[number])
         before = len(calendar.numbers)
         place, stocks = calendar.enter(segments), len(segments.symbols)
         rows = add_up(segments.stock, np.maximum(np.diff(segments.offsets) - order, 0), stocks).astype(np.int64)
@@ -204,6 +206,8 @@ def _order_flow(tapes: Sequence[DatedTape], order: int) -> tuple[Calendar, _Flow
         mean[place[fresh]], sign_mean[place[fresh]] = flat.mean[fresh], flat.sign_mean[fresh]
         gram = passes.flow_products(products, flat, segments.stock, rows)
         sums = _added(sums, (rows, _moved(gram, flat.mean - mean[place])), place, len(calendar.numbers))
+        # Before the next day is loaded, which a loop over the tapes themselves would do first.
+        del segments, flat
     assert sums is not None
     return calendar, _Flow(sums[0], mean, sign_mean, sums[1])
 

@@ -1,6 +1,7 @@
 """Many days: the sums of each, added up, are the regression of all days stacked by hand."""
 
 import datetime
+import weakref
 from collections.abc import Sequence
 
 import jax
@@ -84,19 +85,38 @@ def test_equals_one_tape_of_all_days_in_any_order(tapes, frames, options):
         np.testing.assert_allclose(found.estimates.coefficients, whole.coefficients, rtol=1e-11)
 
 
+class Parts:
+    """Segments that can be watched."""
+
+    def __init__(self, segments):
+        self.__dict__ |= segments._asdict()
+
+
+class Held:
+    """A day that can be watched."""
+
+    def __init__(self, segments):
+        self.parts = Parts(segments)
+
+    def segments(self):
+        return self.parts
+
+
 class Loaded(Sequence):
-    """Days that are made when they are asked for."""
+    """Days that are made when they are asked for; `alive` counts those that then are still held."""
 
     def __init__(self, frames):
-        self.frames, self.asked = frames, []
+        self.frames, self.asked, self.alive, self.made = frames, [], [], weakref.WeakSet()
 
     def __len__(self):
         return len(self.frames)
 
     def __getitem__(self, i):
-        frame = self.frames[i]
         self.asked.append(i)
-        return SignedTape.from_frames(frame)
+        self.alive.append(len(self.made))
+        day = Held(SignedTape.from_frames(self.frames[i]).segments())
+        self.made |= {day, day.parts}
+        return day
 
 
 class Shrinking(Loaded):
@@ -104,14 +124,15 @@ class Shrinking(Loaded):
 
     def __getitem__(self, i):
         later = len(self.asked) >= len(self.frames)
-        frame = super().__getitem__(i).trades
-        return SignedTape.from_frames(frame.head(frame.height - later))
+        self.asked.append(i)
+        return SignedTape.from_frames(self.frames[i].head(self.frames[i].height - later))
 
 
 def test_days_are_read_one_at_a_time_and_three_times(panel, frames):
     days = Loaded(frames)
     again = glosten_harris(days, lags=8)
     assert days.asked == [0, 1, 2] * 3
+    assert days.alive == [0] * 9
     assert np.array_equal(again.estimates.std_errors, panel.estimates.std_errors, equal_nan=True)
 
 
