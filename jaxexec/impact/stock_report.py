@@ -41,7 +41,7 @@ def regression_sheets(
     tail = 50 * (1 - level)
     columns = ("coefficient", "unit", "estimate", "std. error", "t", "p", f"{tail:.3g}%", f"{100 - tail:.3g}%")
     rows = [
-        (term, units[term], *(float(x[k]) for x in (e.coefficients, e.std_errors, e.t, p, low, high)))
+        (term, units[term], *(float(x[k]) for x in (e.coefficients, e.std_errors, e.t, np.round(p, 4), low, high)))
         for k, term in enumerate(e.terms)
     ]
     status = Status(int(e.status))

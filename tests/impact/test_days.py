@@ -150,3 +150,15 @@ def test_a_day_counts_once_and_must_not_change(tapes, frames):
     shrinking = Shrinking(frames)
     with pytest.raises(ValueError, match=r"tapes\[0\] changed"):
         glosten_harris(shrinking)
+
+
+def test_days_of_the_real_sample(taq_sample):
+    from jaxexec import tape
+
+    files = (taq_sample / "ctm_XXX.parquet", taq_sample / "cqm_XXX.parquet")
+    signed = tape.sign(*files, midpoint="keep", session="auto", unsorted="sort", quote_exchange="N")
+    days = [SignedTape.from_frames(frame) for frame in signed.trades.partition_by("date")]
+    whole, apart = glosten_harris(signed).estimates, glosten_harris(days).estimates
+    assert len(days) == 2 and apart.n == whole.n
+    np.testing.assert_allclose(apart.coefficients, whole.coefficients, rtol=1e-12)
+    np.testing.assert_allclose(apart.covariance, whole.covariance, rtol=1e-12)
