@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 
@@ -136,7 +137,7 @@ class Activity(ByStock):
 
 
 def activity(
-    tape: CleanedTape,
+    tape: CleanedTape | Iterable[CleanedTape],
     bins: int = 13,
     session: tuple[str | int, str | int] | None = None,
     *,
@@ -151,7 +152,9 @@ def activity(
     A change over marks without a trade counts where it is seen.
 
     Args:
-        tape: A `jaxexec.tape.SignedTape`, from files or from tables in memory (`SignedTape.from_frames`).
+        tape: A `jaxexec.tape.SignedTape`, from files or from tables in memory (`SignedTape.from_frames`); or several
+            that share no stock, such as a `jaxexec.tape.stream`, one after the other. Days that were signed apart go
+            through `jaxexec.tape.pool` first.
         bins: Bins a session.
         session: Start and end, such as ("09:30", "13:00") or nanoseconds since local midnight; None is the session
             that the tape was cleaned to, or 09:30 to 16:00 where it does not say. Trades outside are not used.
@@ -161,12 +164,43 @@ def activity(
         `Activity` over the symbols that have a cleaned trade within the session, sorted.
 
     Raises:
-        ValueError: `bins`, `samples_per_bin` or `session` make no sense, or no trade falls into the session.
+        ValueError: `bins`, `samples_per_bin` or `session` make no sense, no trade falls into the session, or parts
+            share a stock or differ in their session or in having quotes.
     """
-    import polars as pl
-
     if bins < 1 or samples_per_bin < 1:
         raise ValueError(f"bins and samples_per_bin must be at least 1, got {bins} and {samples_per_bin}")
+    if hasattr(tape, "cleaned"):
+        return _activity(cast(CleanedTape, tape), bins, session, samples_per_bin)
+    parts = cast("Iterable[CleanedTape]", tape)
+    return _joined([_activity(part, bins, session, samples_per_bin) for part in parts])
+
+
+def _joined(parts: list[Activity]) -> Activity:
+    """One result of the stocks of several."""
+    if not parts:
+        raise ValueError("there is no tape: a stream of them gave none")
+    first = parts[0]
+    if any(not np.array_equal(part.bin_edges, first.bin_edges) or part.source != first.source for part in parts):
+        raise ValueError(
+            "the parts differ in their session, or some have quotes and some none: pass session=(start, end)"
+        )
+    symbols = tuple(symbol for part in parts for symbol in part.symbols)
+    if len(set(symbols)) < len(symbols):
+        twice = next(symbol for symbol in symbols if symbols.count(symbol) > 1)
+        raise ValueError(f"symbol {twice!r} is in two tapes: pool them first (jaxexec.tape.pool)")
+    by_stock = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name, value in vars(first).items()
+        if isinstance(value, np.ndarray) and name != "bin_edges"
+    }
+    return replace(first, symbols=symbols, **by_stock)
+
+
+def _activity(
+    tape: CleanedTape, bins: int, session: tuple[str | int, str | int] | None, samples_per_bin: int
+) -> Activity:
+    import polars as pl
+
     start, end = (time_of_day(t) for t in (session or tape.hours or REGULAR_SESSION))
     if not 0 <= start < end:
         raise ValueError(f"session must be a pair of times of day, start < end, got {session!r}")
