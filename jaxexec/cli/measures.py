@@ -42,7 +42,7 @@ def measures(
     if not 0 <= winsorise < 0.5:
         raise ValueError(f"winsorise must be at least 0 and below 0.5, got {winsorise}")
     inputs = signed_files(signed)
-    wanted = tuple(kind for kind in KINDS if not only or kind in only)
+    wanted: tuple[Kind, ...] = tuple(kind for kind in KINDS if not only or kind in only)
     if common.dry_run:
         return plan("measures", common, {"files to read": len(inputs), "measures": ", ".join(wanted)})
     settings = {"only": wanted, "after": after, "bar": bar, "winsorise": winsorise, "precision": common.precision}
