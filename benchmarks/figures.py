@@ -18,7 +18,14 @@ EXAMPLES = ("thesis_naive_and_instant", "thesis_trajectories", "cost_curve", "no
 def main() -> int:
     """Draw every picture."""
     ASSETS.mkdir(parents=True, exist_ok=True)
-    for name, figure in (("schedules", schedules()), ("frontier", frontier())):
+    impact = impact_panel()
+    drawn = {
+        "schedules": schedules(),
+        "frontier": frontier(),
+        "impact_distributions": impact.plot(),
+        "impact_pairs": impact.plot(kind="pairs"),
+    }
+    for name, figure in drawn.items():
         path = ASSETS / f"{name}.svg"
         path.write_bytes(presentation.to_svg(figure))
         print(f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
@@ -50,6 +57,12 @@ def schedules():
         raise RuntimeError("a schedule of the picture did not converge")
     title = "The more risk weighs, the sooner the shares are sold"
     return presentation.curves(hours, lines, title, "hour of the day", "inventory (thousand shares)")
+
+
+def impact_panel() -> jx.impact.Panel:
+    """Estimates of a synthetic day with the habits of real ones."""
+    made = jx.tape.synthetic.generate(stocks=400, trades=1500, seed=3, model="realistic")
+    return jx.impact.glosten_harris(jx.tape.sign(made.trades, made.quotes, midpoint="keep"))
 
 
 def frontier():

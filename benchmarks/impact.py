@@ -15,7 +15,7 @@ import numpy as np
 import jaxexec as jx
 from benchmarks import harness, impact_kernel
 from jaxexec.impact.estimates import COEFFICIENTS, Model, checked_method, checked_model
-from jaxexec.impact.tape_estimates import estimate_layout, lay_out_tape
+from jaxexec.impact.tape_estimates import estimate_layout, lags_of, lay_out_tape
 
 ORDER = 5
 
@@ -58,7 +58,7 @@ def _estimates(tape: Any, covariance: str, sample: int, repeats: int) -> Iterato
         words = note + "; the peer with one BLAS thread, on a sample of the stocks; error: largest relative difference"
         yield harness.row(case, **fields, peer="statsmodels, stock by stock", note=words)
     if impact_kernel.available():
-        seconds, theirs, error = _kernel(segments, layout.lags, hac, ours, work, repeats)
+        seconds, theirs, error = _kernel(segments, lags_of(layout.rows, model.method), hac, ours, work, repeats)
         fields = base | {"run_seconds": seconds / count, "peer_seconds": theirs / count, "error": error}
         words = note + "; in C the same passes, without R² and, with classical errors, without residuals and errors"
         yield harness.row(case, **fields, peer="C, gcc -O3 -march=native", note=words)

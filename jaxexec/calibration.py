@@ -22,8 +22,11 @@ from jaxexec.costs import ExecutionCost, PowerLawCost, QuadraticCost
 from jaxexec.market import Market, TimeGrid
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jaxexec.impact import Activity, Panel
     from jaxexec.presentation import Table
+    from jaxexec.tape import SignedTape
 
 Origin = Literal["estimated", "measured", "derived", "shrunk", "assumed", "given"]
 
@@ -140,8 +143,8 @@ class Calibration:
 
 
 def calibrate(
-    panel: Panel,
-    activity: Activity,
+    panel: Panel | SignedTape,
+    activity: Activity | None = None,
     symbol: str | None = None,
     *,
     child_size: float | None = None,
@@ -159,8 +162,9 @@ def calibrate(
     an assumed one, and the provenance says so.
 
     Args:
-        panel: Glosten–Harris estimates.
-        activity: volume, volatility and spread through the day.
+        panel: Glosten–Harris estimates; or a signed tape, from files or from tables in memory, which is then estimated
+            for the one stock with the options that are default.
+        activity: volume, volatility and spread through the day; None takes them from the tape.
         symbol: the stock; may be left out where the panel has just one.
         child_size: c, shares of a child order; None means the stock's mean trade.
         eta: η of L(ρ) = ηρ^{1+φ}, currency per share; None means `eta_from`.
@@ -176,10 +180,11 @@ def calibrate(
         The calibration; its day is one trading day long.
 
     Raises:
-        ValueError: an unknown symbol, no volume or volatility at all, a parameter that is not positive and finite, or
-            `eta_from="children"` with an estimate that is not positive.
+        ValueError: an unknown symbol, a panel without activity, no volume or volatility at all, a parameter that is not
+            positive and finite, or `eta_from="children"` with an estimate that is not positive.
     """
-    symbol = _the_symbol(panel, symbol)
+    symbol = _the_symbol(panel.symbols, symbol)
+    panel, activity = _measured(panel, activity, symbol)
     if symbol not in activity.symbols:
         raise ValueError(f"symbol {symbol!r} has impact estimates but no activity: were both made from the same tape?")
     row = activity.symbols.index(symbol)
@@ -238,15 +243,27 @@ class _Estimates:
         return float(w @ self.values), float(np.sqrt(max(w @ self.covariance @ w, 0.0)))
 
 
-def _the_symbol(panel: Panel, symbol: str | None) -> str:
+def _the_symbol(symbols: Sequence[str], symbol: str | None) -> str:
     if symbol is None:
-        if len(panel.symbols) != 1:
-            raise ValueError(f"symbol must be named: the panel has {len(panel.symbols)} stocks")
-        return panel.symbols[0]
-    if symbol not in panel.symbols:
-        some = ", ".join(repr(s) for s in panel.symbols[:5])
-        raise ValueError(f"symbol {symbol!r} is not in the panel, which has {len(panel.symbols)} stocks: {some}, …")
+        if len(symbols) != 1:
+            raise ValueError(f"symbol must be named: the panel has {len(symbols)} stocks")
+        return symbols[0]
+    if symbol not in symbols:
+        some = ", ".join(repr(s) for s in symbols[:5])
+        raise ValueError(f"symbol {symbol!r} is not in the panel, which has {len(symbols)} stocks: {some}, …")
     return symbol
+
+
+def _measured(panel: Panel | SignedTape, activity: Activity | None, symbol: str) -> tuple[Panel, Activity]:
+    """Estimates and activity, made from the tape where one is given."""
+    from jaxexec import impact
+
+    if isinstance(panel, impact.Panel):
+        if activity is None:
+            raise ValueError("activity must be given beside a panel: jx.impact.activity(tape); or give the tape itself")
+        return panel, activity
+    tape = panel.only(symbol)
+    return impact.glosten_harris(tape), impact.activity(tape) if activity is None else activity
 
 
 def _check_positive(**values: float | None) -> None:

@@ -227,3 +227,17 @@ def test_the_session_is_kept():
     c = jx.calibrate(panel(), activity())
     assert c.session == "09:30:00-16:00:00"
     assert jx.Calibration.from_toml(c.to_toml()).session == c.session
+
+
+def test_a_tape_does_in_place_of_a_panel():
+    """The numbers of one stock are those of the whole tape's estimates and activity."""
+    made = jx.tape.synthetic.generate(stocks=2, trades=400, seed=2)
+    tape = jx.tape.SignedTape.from_frames(jx.tape.sign(made.trades, made.quotes, midpoint="keep").trades)
+    whole = jx.calibrate(jx.impact.glosten_harris(tape), jx.impact.activity(tape), "S00001")
+    alone = jx.calibrate(tape, symbol="S00001")
+    assert [entry.origin for entry in alone.provenance] == [entry.origin for entry in whole.provenance]
+    np.testing.assert_allclose([p.value for p in alone.provenance], [p.value for p in whole.provenance], rtol=1e-10)
+    with pytest.raises(ValueError, match="must be named"):
+        jx.calibrate(tape)
+    with pytest.raises(ValueError, match="give the tape itself"):
+        jx.calibrate(panel())

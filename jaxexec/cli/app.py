@@ -23,6 +23,7 @@ _COMMANDS = {
     "demo": "Five minutes: a synthetic day, or yours, from trades and quotes to schedules and a report.",
     "clean": "Trades and quotes to signed trades, with a ledger of every row dropped.",
     "impact": "Signed trades to impact estimates for each stock.",
+    "measures": "Signed trades to spreads, Kyle's λ, lasting impact and volatility for each stock.",
     "calibrate": "Signed trades to a market file for each stock.",
     "solve": "Parent orders to optimal schedules, each with its certificate.",
     "frontier": "Expected cost against risk, for one order.",

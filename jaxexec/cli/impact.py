@@ -1,19 +1,22 @@
 """`jaxexec impact`: signed trades to impact estimates."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from jaxexec.cli.app import OK, SOME_ROWS_FAILED
 from jaxexec.cli.options import DEFAULT, Common
 from jaxexec.cli.run import Run, open_run, plan
-from jaxexec.cli.tapes import signed_inputs, signed_parts
+from jaxexec.cli.tapes import SignedDays, signed_files, signed_parts
 
 if TYPE_CHECKING:
     import polars as pl
 
 
 def impact(
-    signed: Path,
+    signed: Annotated[tuple[Path, ...], Parameter(required=True)],
+    /,
     *,
     form: Literal["difference", "level"] = "difference",
     estimator: Literal["ols", "cochrane-orcutt", "prais-winsten"] = "ols",
@@ -25,7 +28,8 @@ def impact(
     """Signed trades to impact estimates for each stock.
 
     Args:
-        signed: Folder that `jaxexec clean` wrote, or a Parquet file of signed trades.
+        signed: Folders that `jaxexec clean` wrote, or Parquet files of signed trades; several are days of one tape,
+            read one after the other and pooled.
         form: Glosten and Harris's equation in price changes or in prices.
         estimator: Least squares, or feasible generalised least squares for errors that follow an AR(1).
         covariance: Kind of standard errors.
@@ -34,7 +38,7 @@ def impact(
     """
     if not 0 <= winsorise < 0.5:
         raise ValueError(f"winsorise must be at least 0 and below 0.5, got {winsorise}")
-    inputs = signed_inputs(signed)
+    inputs = signed_files(signed)
     if common.dry_run:
         return plan("impact", common, {"files to read": len(inputs)})
     settings = {"form": form, "estimator": estimator, "covariance": covariance, "lags": lags, "winsorise": winsorise}
@@ -44,7 +48,8 @@ def impact(
 
         count = int(lags) if lags.isdigit() else lags
         options = {"form": form, "estimator": estimator, "covariance": covariance, "lags": count}
-        panel = estimates.glosten_harris(signed_parts(signed), **options)  # pyright: ignore
+        tape = signed_parts(signed[0]) if len(signed) == 1 else SignedDays(signed)
+        panel = estimates.glosten_harris(tape, **options)  # pyright: ignore
         return report_panel(run, panel, winsorise)
 
 
@@ -53,7 +58,10 @@ def report_panel(run: Run, panel: Any, winsorise: float) -> int:
     frame = panel.table()
     run.write_parquet("impact.parquet", frame)
     run.show(panel.presentation((winsorise, 1 - winsorise) if winsorise else None))
-    run.write_picture("impact.svg", panel.plot(), "Impact estimates across stocks.")
+    cut = (winsorise, 1 - winsorise) if winsorise else None
+    run.write_picture("impact.svg", panel.plot(cut), "Impact estimates across stocks.")
+    if panel.usable.sum() > 2:
+        run.write_picture("pairs.svg", panel.plot(cut, kind="pairs"), "Every coefficient against every other.")
     failed = failed_symbols(frame)
     stocks = frame["symbol"].n_unique()
     run.result |= {"stocks": stocks, "failed": len(failed)}

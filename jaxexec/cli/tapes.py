@@ -1,7 +1,7 @@
 """Signed tapes as folders: what `clean` writes and what `impact` and `calibrate` read."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,39 @@ def signed_parts(source: Path) -> "Iterator[SignedTape]":
     files = sorted(signed_inputs(source), key=lambda file: (_part_of(file), file.name))
     for _, part in groupby(files, key=_part_of):
         yield SignedTape.from_frames(_concatenated(list(part)))
+
+
+def signed_files(sources: Sequence[Path]) -> list[Path]:
+    """The files of signed trades that several folders and files stand for."""
+    return [file for source in sources for file in signed_inputs(source)]
+
+
+class SignedDays(Sequence["SignedTape"]):
+    """The files of several folders as tapes, each read when it is asked for."""
+
+    def __init__(self, sources: Sequence[Path]):
+        for source in sources:
+            if source.is_dir():
+                Manifest.verify(source)
+        self._files = signed_files(sources)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: Any) -> "SignedTape":  # pyright: ignore[reportIncompatibleMethodOverride]
+        from jaxexec.tape import SignedTape
+
+        return SignedTape.from_frames(read_parquet(self._files[index]))
+
+
+def whole_stocks(sources: Sequence[Path]) -> "Iterator[SignedTape]":
+    """Signed trades part by part, no symbol in two parts: one folder as `clean` wrote it, several pooled in memory."""
+    if len(sources) == 1:
+        yield from signed_parts(sources[0])
+    else:
+        from jaxexec.tape import pool
+
+        yield pool(SignedDays(sources))
 
 
 def _part_of(file: Path) -> str:

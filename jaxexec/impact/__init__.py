@@ -7,19 +7,19 @@ Names that end in `_arrays` are the same estimators on arrays: traced, batched a
 met through `jaxexec.tape`.
 """
 
-from jaxexec.impact.activity import Activity, activity
+from jaxexec.impact.comparison import Comparison, compare
 from jaxexec.impact.estimates import COEFFICIENTS, ImpactEstimates, glosten_harris_arrays
-from jaxexec.impact.expected_sign import expected_sign
-from jaxexec.impact.hasbrouck import TradeResponses, hasbrouck_arrays
-from jaxexec.impact.huang_stoll import huang_stoll_arrays
-from jaxexec.impact.kyle_lambda import kyle_lambda_arrays
-from jaxexec.impact.madhavan_richardson_roomans import madhavan_richardson_roomans_arrays
+from jaxexec.impact.intraday import Activity, activity
 from jaxexec.impact.measured import Measured
 from jaxexec.impact.measures import Measures
+from jaxexec.impact.normal_flow import expected_sign
 from jaxexec.impact.panel import Panel, glosten_harris, summarise
+from jaxexec.impact.price_on_flow import kyle_lambda_arrays
 from jaxexec.impact.realised_variance import RealisedVariance, realised_variance_arrays
 from jaxexec.impact.regression import Regression, regress
 from jaxexec.impact.roll import roll_spread_arrays
+from jaxexec.impact.sign_surprise import madhavan_richardson_roomans_arrays
+from jaxexec.impact.spread_components import huang_stoll_arrays
 from jaxexec.impact.spreads import quoted_spread_arrays, spread_measures_arrays
 from jaxexec.impact.tape_measures import (
     hasbrouck,
@@ -29,10 +29,12 @@ from jaxexec.impact.tape_measures import (
     realised_volatility,
 )
 from jaxexec.impact.tape_spreads import quoted_spread, roll_spread, spread_measures
+from jaxexec.impact.vector_autoregression import TradeResponses, hasbrouck_arrays
 
 __all__ = [
     "COEFFICIENTS",
     "Activity",
+    "Comparison",
     "ImpactEstimates",
     "Measured",
     "Measures",
@@ -41,6 +43,7 @@ __all__ = [
     "Regression",
     "TradeResponses",
     "activity",
+    "compare",
     "expected_sign",
     "glosten_harris",
     "glosten_harris_arrays",

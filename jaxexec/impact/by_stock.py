@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ class ByStock(ABC):
     def presentation(self) -> Any:
         """What `summary()` shows, as a `presentation.Table`."""
 
+    @abstractmethod
+    def sheets(self, symbol: str) -> tuple[Any, ...]:
+        """What `summary(symbol)` shows of one stock, a `presentation.Table` each."""
+
     def to_polars(self) -> pl.DataFrame:
         """The same as `table()`."""
         return self.table()
@@ -31,9 +36,15 @@ class ByStock(ABC):
 
         return pd.DataFrame(self.table().to_dict(as_series=False))
 
-    def summary(self) -> str:
-        """Text: a few stocks one by one, many as a cross-section."""
-        return self.presentation().text()
+    def summary(self, symbol: str | None = None) -> str:
+        """Text: of one stock all there is; else a few stocks one by one, many as a cross-section.
+
+        Raises:
+            ValueError: There is no such stock.
+        """
+        if symbol is None:
+            return self.presentation().text()
+        return "\n".join(sheet.text() for sheet in self.sheets(symbol))
 
     def __str__(self) -> str:
         return self.summary()
@@ -42,4 +53,16 @@ class ByStock(ABC):
         return self.presentation().html()
 
 
-__all__ = ["ByStock"]
+def place_of(symbols: Sequence[str], symbol: str) -> int:
+    """Where a stock is among others.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    if symbol not in symbols:
+        some = ", ".join(repr(s) for s in symbols[:5]) + (", …" if len(symbols) > 5 else "")
+        raise ValueError(f"symbol {symbol!r} is none of the {len(symbols)} stocks: {some}")
+    return symbols.index(symbol)
+
+
+__all__ = ["ByStock", "place_of"]

@@ -24,6 +24,7 @@ from jaxexec.numerics.regression import Convention, Covariance, LaneFit, Method,
 from jaxexec.numerics.status import Status, replace_where
 
 COEFFICIENTS: tuple[Term, ...] = get_args(Term)
+UNITS: dict[str, str] = dict(zip(COEFFICIENTS, ("currency", "currency per share") * 2, strict=True))
 
 
 @dataclass(frozen=True)

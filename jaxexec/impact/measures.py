@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
-from jaxexec.impact.by_stock import ByStock
+from jaxexec.impact.by_stock import ByStock, place_of
+from jaxexec.impact.comparison import winsorised
 from jaxexec.impact.measured import Measured
 from jaxexec.impact.realised_variance import RealisedVariance
 from jaxexec.numerics.status import Status
 
 if TYPE_CHECKING:
     import polars as pl
+    from matplotlib.figure import Figure
 
 _FEW = 6  # stocks up to which each is shown
+
+
+def joined(parts: Sequence[Measures]) -> Measures:
+    """The same measures of several tapes that share no stock, in one.
+
+    Raises:
+        ValueError: There are none, or a stock is in two.
+    """
+    if not parts:
+        raise ValueError("there is nothing to join")
+    symbols = tuple(symbol for part in parts for symbol in part.symbols)
+    if len(set(symbols)) < len(symbols):
+        twice = next(symbol for symbol in symbols if symbols.count(symbol) > 1)
+        raise ValueError(f"symbol {twice!r} is in two tapes: pool them first (jaxexec.tape.pool)")
+    estimates = jax.tree.map(lambda *x: np.concatenate(x), *(part.estimates for part in parts))
+    return replace(parts[0], symbols=symbols, estimates=estimates)
 
 
 @dataclass(frozen=True)
@@ -91,3 +111,29 @@ class Measures(ByStock):
             for k, (name, unit) in enumerate(zip(self.estimates.names, self.units, strict=True))
         ]
         return Table(f"{self.title}, {stocks:,} stocks", columns, rows, footer)
+
+    def sheets(self, symbol: str) -> tuple[Any, ...]:
+        """The measures of one stock."""
+        from jaxexec.presentation import Table
+
+        at = place_of(self.symbols, symbol)
+        status = Status(int(np.asarray(self.estimates.status)[at]))
+        rows = self.table()[at * len(self.units) : (at + 1) * len(self.units)].drop("symbol", "status")
+        remedy = "" if status == Status.OK else f" {status.name}: {status.remedy}"
+        return (Table(f"{self.title} of {symbol}", rows.columns, rows.rows(), self.convention + remedy),)
+
+    def plot(self, winsorise: tuple[float, float] | None = (0.01, 0.99)) -> Figure:
+        """Violins of the cross-section, each measure in its own unit; intervals where there are at most six stocks.
+
+        Args:
+            winsorise: Quantiles to which more extreme values are drawn in, measure by measure; None for none.
+        """
+        from jaxexec.presentation import interval_panels, violin_panels
+
+        names = self.estimates.names
+        values, errors = np.asarray(self.estimates.values).T, np.asarray(self.estimates.std_errors).T
+        if len(self.symbols) <= _FEW:
+            samples = {name: (value, error) for name, value, error in zip(names, values, errors, strict=True)}
+            return interval_panels(self.symbols, samples, self.units, f"{self.title}, ± 1.96 standard errors")
+        section = {name: winsorised(x[self.usable], winsorise) for name, x in zip(names, values, strict=True)}
+        return violin_panels(section, self.units, f"{self.title} across {int(self.usable.sum()):,} stocks")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 import jax
 import numpy as np
 
 from jaxexec.impact.batches import estimate_in_batches
-from jaxexec.impact.by_stock import ByStock
-from jaxexec.impact.estimates import COEFFICIENTS, ImpactEstimates, Model, checked_model
+from jaxexec.impact.by_stock import ByStock, place_of
+from jaxexec.impact.comparison import Comparison, compare, winsorised
+from jaxexec.impact.days import DatedTape, checked_segments, estimate_days, pool_segments
+from jaxexec.impact.estimates import COEFFICIENTS, UNITS, ImpactEstimates, Model, checked_model
 from jaxexec.impact.lanes import Segments
 from jaxexec.impact.passes import Form, Term
 from jaxexec.impact.regression import checked_method
+from jaxexec.impact.stock_report import normal_interval, regression_sheets
 from jaxexec.impact.tape_estimates import adds_up, estimate_tape
 from jaxexec.numerics.autoregressive_errors import Autocorrelation, Estimator
 from jaxexec.numerics.long_run import Rule
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
     import polars as pl
     from matplotlib.figure import Figure
 
-_UNITS = dict(zip(COEFFICIENTS, ("currency", "currency per share") * 2, strict=True))
 _FEW = 6  # stocks up to which a plot shows error bars instead of distributions
 _RULES = {
     "newey-west-fixed": "4(n/100)^(2/9) lags",
@@ -87,13 +89,19 @@ class Panel(ByStock):
         some = "" if e.terms == COEFFICIENTS else f" with {', '.join(e.terms)}"
         return f"Glosten–Harris, {e.form} form{some}, {_ESTIMATORS[self.estimator]}. {errors}."
 
-    def table(self) -> pl.DataFrame:
+    def table(self, level: float = 0.95) -> pl.DataFrame:
         """A row a stock and coefficient.
 
-        Columns: symbol, coefficient, estimate, std_error, t, n, r2, condition, status, p, durbin_watson, rho.
-        `estimate` and `std_error` are in currency (fixed) or currency per share (variable); `status` is a name.
+        Columns: symbol, coefficient, estimate, std_error, t, n, r2, condition, status, p, durbin_watson, rho, low,
+        high. `estimate`, `std_error` and the interval from `low` to `high` are in currency (fixed) or currency per
+        share (variable); `status` is a name.
+
+        Args:
+            level: Of the interval, which is the estimate ± a normal quantile of standard errors.
         """
         import polars as pl
+
+        low, high = normal_interval(self.estimates.coefficients, self.estimates.std_errors, level)
 
         e, k = self.estimates, len(self.estimates.terms)
         names = {int(s): s.name for s in Status}
@@ -111,6 +119,8 @@ class Panel(ByStock):
                 "p": None if e.p is None else np.asarray(e.p).ravel(),
                 "durbin_watson": np.repeat(np.asarray(e.durbin_watson), k),
                 "rho": None if e.rho is None else np.repeat(np.asarray(e.rho), k),
+                "low": low.ravel(),
+                "high": high.ravel(),
             }
         )
 
@@ -138,7 +148,7 @@ class Panel(ByStock):
             f" {failed} of {len(self.symbols)} stocks could not be estimated." if failed else ""
         )
         if len(self.symbols) <= _FEW:
-            frame, title = self.table().drop("durbin_watson", "rho"), "Price impact"
+            frame, title = _narrow(self.table()), "Price impact"
         else:
             frame, title = summarise(self, winsorise).drop("unit"), f"Price impact, {int(self.usable.sum()):,} stocks"
             cut = (
@@ -147,28 +157,65 @@ class Panel(ByStock):
             footer += f" Cross-section{cut}; fixed in currency, variable in currency per share."
         return Table(title, frame.columns, frame.rows(), footer)
 
-    def plot(self, winsorise: tuple[float, float] | None = (0.01, 0.99)) -> Figure:
-        """Violins of the winsorised cross-section, or error bars where there are at most six stocks.
+    def sheets(self, symbol: str, level: float = 0.95) -> tuple[Any, ...]:
+        """What `summary(symbol)` shows: the regression of one stock, and its coefficients with intervals.
 
-        Coefficients are divided by their cross-sectional standard deviation, so that one axis serves all; for
-        a few stocks t statistics are shown, with their unit intervals.
+        Raises:
+            ValueError: There is no such stock, or `level` is not between 0 and 1.
         """
-        from jaxexec.presentation import error_bars, violins
+        at = place_of(self.symbols, symbol)
+        return regression_sheets(symbol, at, self.estimates, UNITS, self.convention, level)
 
-        if len(self.symbols) <= _FEW:
-            labels = [f"{s} {c}" for s in self.symbols for c in self.estimates.terms]
-            t = np.asarray(self.estimates.t).ravel()
-            return error_bars(labels, t, np.ones_like(t), "Price impact", "estimate over its standard error")
-        samples = {}
-        for k, name in enumerate(self.estimates.terms):
-            values = _winsorised(np.asarray(self.estimates.coefficients)[self.usable, k], winsorise)
-            spread = values.std(ddof=1) if len(values) > 1 else 1.0
-            samples[f"{name} ({_UNITS[name]})"] = values / (spread or 1.0)
-        return violins(samples, "Price impact across stocks", "coefficient over its standard deviation")
+    def compare(self, others: Panel | Mapping[str, Panel], name: str = "this") -> Comparison:
+        """This panel beside others of the same stocks: differences, ratios of errors, rank correlations.
+
+        Args:
+            others: Another panel, or several by name.
+            name: What to call this one.
+
+        Raises:
+            ValueError: A name is given twice.
+        """
+        given = {"other": others} if isinstance(others, Panel) else dict(others)
+        if name in given:
+            raise ValueError(f"name {name!r} is given to two panels")
+        return compare({name: self, **given})
+
+    def plot(
+        self,
+        winsorise: tuple[float, float] | None = (0.01, 0.99),
+        *,
+        kind: Literal["distributions", "pairs"] = "distributions",
+    ) -> Figure:
+        """The estimates as a picture, each coefficient in its own unit.
+
+        Args:
+            winsorise: As in `summarise`.
+            kind: "distributions": violins of the cross-section (the thesis's figure 1), or intervals where there are
+                at most six stocks. "pairs": every coefficient against every other, with least-squares lines and
+                correlations (its figure 2).
+
+        Raises:
+            ValueError: An option is none of the above.
+        """
+        from jaxexec.presentation import interval_panels, scatter_matrix, violin_panels
+
+        if kind not in ("distributions", "pairs"):
+            raise ValueError(f"kind must be 'distributions' or 'pairs', got {kind!r}")
+        e, units = self.estimates, [UNITS[term] for term in self.estimates.terms]
+        if kind == "distributions" and len(self.symbols) <= _FEW:
+            values, errors = np.asarray(e.coefficients).T, np.asarray(e.std_errors).T
+            samples = {str(name): (value, error) for name, value, error in zip(e.terms, values, errors, strict=True)}
+            return interval_panels(self.symbols, samples, units, "Price impact, ± 1.96 standard errors")
+        section = _cross_section(self, winsorise)
+        number = int(self.usable.sum())
+        if kind == "pairs":
+            return scatter_matrix(section, units, f"Price impact of {number:,} stocks, pair by pair")
+        return violin_panels(section, units, f"Price impact across {number:,} stocks")
 
 
 def glosten_harris(
-    tape: Tape | Iterable[Tape],
+    tape: Tape | Sequence[DatedTape] | Iterable[Tape],
     form: Form = "difference",
     estimator: Estimator = "ols",
     covariance: Covariance = "hac",
@@ -192,8 +239,11 @@ def glosten_harris(
     batch holds at least one stock as a whole.
 
     Args:
-        tape: A `jaxexec.tape.SignedTape`, or several that share no stock, such as a `jaxexec.tape.stream`: they are
-            estimated one after the other.
+        tape: A `jaxexec.tape.SignedTape` of any number of days, from files or from frames in memory. Or a list (any
+            sequence) of them, a day or several each: estimates are those of all days together, from the sums of each
+            day, and a tape is let go before the next is asked for its trades (three times each; methods that need whole
+            stocks hold all). Or any other iterable of tapes that share no stock, such as a `jaxexec.tape.stream`: they
+            are estimated one after the other.
         form: "difference" (Glosten and Harris, Sadka) or "level" (the thesis).
         estimator: "ols"; "cochrane-orcutt" or "prais-winsten" for errors that follow an AR(1) within a date.
         covariance: "hac", "ols", "hc0", "hc1", "hc2" or "hc3".
@@ -207,22 +257,42 @@ def glosten_harris(
         `Panel`; stocks that cannot be estimated carry a status and NaN.
 
     Raises:
-        ValueError: An option is none of the above, or a size is not positive.
+        ValueError: An option is none of the above, a size is not positive, or a stock has a date in two tapes.
     """
     method = checked_method(estimator, covariance, lags, prewhiten, convention, autocorrelation, max_iterations)
     model = checked_model(form, terms, order, method)
-    if not isinstance(tape, Tape):
-        return _joined([_estimated(part, method, model) for part in tape])
-    return _estimated(tape, method, model)
+    if isinstance(tape, Tape):
+        return _estimated(tape, method, model)
+    if isinstance(tape, Sequence):
+        return _of_days(cast("Sequence[DatedTape]", tape), method, model)
+    return _joined([_estimated(part, method, model) for part in tape])
 
 
 def _estimated(tape: Tape, method: Method, model: Model) -> Panel:
-    segments = tape.segments()
-    wrong = np.flatnonzero(np.asarray(segments.size) <= 0)
-    if wrong.size:
-        raise ValueError(f"size[{wrong[0]}] must be positive, got {segments.size[wrong[0]]}")
+    segments = checked_segments(tape)
     estimates = (estimate_tape if adds_up(method) else estimate_in_batches)(segments, model)
     return Panel(tuple(segments.symbols), estimates, method.estimator, method.lags, method)
+
+
+def _narrow(frame: pl.DataFrame) -> pl.DataFrame:
+    """What a terminal is wide enough for; `Panel.sheets` has the rest. The status is left out where all is well."""
+    import polars as pl
+
+    fine = (frame["status"] == "OK").all()
+    columns = ("symbol", "coefficient", "estimate", "std_error", "t", "p", "n", "r2", *(() if fine else ("status",)))
+    return frame.select(columns).with_columns(pl.col("p").round(3))
+
+
+def _of_days(tapes: Sequence[DatedTape], method: Method, model: Model) -> Panel:
+    """One panel of all the days of several tapes."""
+    if not tapes:
+        raise ValueError("there is no tape: the list of them is empty")
+    if adds_up(method):
+        symbols, estimates = estimate_days(tapes, model)
+    else:
+        pooled = pool_segments(tapes)
+        symbols, estimates = pooled.symbols, estimate_in_batches(pooled, model)
+    return Panel(tuple(symbols), estimates, method.estimator, method.lags, method)
 
 
 def _joined(panels: Sequence[Panel]) -> Panel:
@@ -233,7 +303,7 @@ def _joined(panels: Sequence[Panel]) -> Panel:
     symbols = tuple(symbol for panel in panels for symbol in panel.symbols)
     if len(set(symbols)) < len(symbols):
         twice = next(symbol for symbol in symbols if symbols.count(symbol) > 1)
-        raise ValueError(f"symbol {twice!r} is in two tapes: its trades must be in one to be estimated together")
+        raise ValueError(f"symbol {twice!r} is in two parts of a stream: pass a list of tapes to pool their days")
     estimates = jax.tree.map(lambda *parts: np.concatenate(parts), *(panel.estimates for panel in panels))
     return Panel(symbols, estimates, first.estimator, first.lags, first.method)
 
@@ -255,16 +325,13 @@ def summarise(panel: Panel, winsorise: tuple[float, float] | None = (0.01, 0.99)
     """
     import polars as pl
 
-    if winsorise is not None and not 0 <= winsorise[0] < winsorise[1] <= 1:
-        raise ValueError(f"winsorise must be None or a pair 0 <= low < high <= 1, got {winsorise!r}")
     rows = []
-    for k, name in enumerate(panel.estimates.terms):
-        x = _winsorised(np.asarray(panel.estimates.coefficients)[panel.usable, k], winsorise)
+    for name, x in _cross_section(panel, winsorise).items():
         some, two = len(x) > 0, len(x) > 1
         rows.append(
             {
                 "coefficient": name,
-                "unit": _UNITS[name],
+                "unit": UNITS[name],
                 "n": len(x),
                 "mean": float(x.mean()) if some else None,
                 "std": float(x.std(ddof=1)) if two else None,
@@ -277,8 +344,9 @@ def summarise(panel: Panel, winsorise: tuple[float, float] | None = (0.01, 0.99)
     return pl.DataFrame(rows, schema={"coefficient": pl.String, "unit": pl.String, "n": pl.Int64, **numbers})
 
 
-def _winsorised(values: np.ndarray, quantiles: tuple[float, float] | None) -> np.ndarray:
-    if quantiles is None or not len(values):
-        return values
-    low, high = np.quantile(values, quantiles)
-    return np.clip(values, low, high)
+def _cross_section(panel: Panel, quantiles: tuple[float, float] | None) -> dict[str, np.ndarray]:
+    """Winsorised estimates of the usable stocks by coefficient."""
+    if quantiles is not None and not 0 <= quantiles[0] < quantiles[1] <= 1:
+        raise ValueError(f"winsorise must be None or a pair 0 <= low < high <= 1, got {quantiles!r}")
+    usable = np.asarray(panel.estimates.coefficients)[panel.usable]
+    return {name: winsorised(usable[:, k], quantiles) for k, name in enumerate(panel.estimates.terms)}

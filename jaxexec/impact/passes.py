@@ -13,7 +13,7 @@ import numpy as np
 from jax import dtypes
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxexec.impact.expected_sign import expected_sign
+from jaxexec.impact.normal_flow import expected_sign
 from jaxexec.numerics.moments import Moments, gram, least_squares
 
 Form = Literal["difference", "level"]

@@ -6,7 +6,7 @@ the host, in float64 and in a fixed order.
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -36,37 +36,18 @@ class Layout(NamedTuple):
     """A tape, ready for its passes.
 
     Attributes:
-        symbols: Names of the stocks.
         segment_stock: Stock of each segment.
         rows: Rows of each stock's regressions, (stocks,).
-        lags: Newey–West lags of each stock, (stocks,).
         pieces: Where the pieces lie.
         chunks: Their trades, on the device.
         edges: Means, and what lies at the ends of segments.
     """
 
-    symbols: Sequence[str]
     segment_stock: np.ndarray
     rows: np.ndarray
-    lags: np.ndarray
     pieces: Lanes
     chunks: list[Chunk]
     edges: Edges
-
-
-def lay_out_tape(segments: Segments, model: Model) -> Layout:
-    """A tape as vector lanes, 8 bytes a trade and a tenth of padding, by a model that adds up."""
-    order, covariance, lags = model.order, model.method.covariance, model.method.lags
-    stocks = len(segments.symbols)
-    rows = np.bincount(segments.stock, np.maximum(np.diff(segments.offsets) - order, 0), stocks).astype(np.int64)
-    used = np.zeros(stocks, np.int64)
-    if covariance == "hac":
-        used[:] = lags if isinstance(lags, int) else [most_newey_west_lags(int(n)) for n in rows]
-    # A stock that is refused for having no more rows than lags must not size the halo of the others.
-    pieces = lanes.cut(segments, np.where(rows > used, used, 0), order, covariance == "hac")
-    chunks = [jax.device_put(chunk) for chunk in lanes.lay_out(segments, pieces, order)]
-    edges = lanes.find_edges(segments, order)
-    return Layout(segments.symbols, segments.stock, rows, used, pieces, chunks, edges)
 
 
 def estimate_tape(segments: Segments, model: Model) -> ImpactEstimates:
@@ -79,22 +60,67 @@ def estimate_tape(segments: Segments, model: Model) -> ImpactEstimates:
         return estimate_layout(lay_out_tape(segments, model), model)
 
 
+def lay_out_tape(segments: Segments, model: Model) -> Layout:
+    """A tape as vector lanes, 8 bytes a trade and a little padding, for a model that adds up."""
+    rows = rows_of(segments, model.order)
+    lags = lags_of(rows, model.method)
+    # A stock that is refused for having no more rows than lags must not size the halo of the others.
+    return lay_out(segments, np.where(rows > lags, lags, 0), model.order, model.method.covariance == "hac")
+
+
+def lay_out(segments: Segments, lags: np.ndarray, order: int, trailing: bool) -> Layout:
+    """A tape as vector lanes.
+
+    Args:
+        lags: Newey–West lags of each stock, (stocks,).
+        trailing: Whether windows that still hold a stock's last score are wanted.
+    """
+    pieces = lanes.cut(segments, lags, order, trailing)
+    chunks = [jax.device_put(chunk) for chunk in lanes.lay_out(segments, pieces, order)]
+    edges = lanes.find_edges(segments, order)
+    return Layout(np.asarray(segments.stock), rows_of(segments, order), pieces, chunks, edges)
+
+
 def estimate_layout(tape: Layout, model: Model) -> ImpactEstimates:
     """`estimate_tape` of a tape that is laid out, under JAX's 64-bit flag."""
-    halo, stocks = model.order + tape.pieces.reach, len(tape.rows)
-    equation: dict[str, Any] = {"form": model.form, "terms": model.terms}
-    means = _padded((tape.edges.mean, tape.edges.sign_mean))
-    sums = _by_stock(tape, partial(flow_sums, order=model.order, halo=halo), means[:1])
-    flow_fit = _fit_flow(_padded(_flow_products(sums, tape)), *means)
-    sums = _by_stock(tape, partial(column_products, **equation, halo=halo), (flow_fit,))
-    moments, fit = _fit_impact(_padded(sums))
-    last = partial(score_sums, **equation, covariance=model.method.covariance, reach=tape.pieces.reach)
-    sums = _padded(_by_stock(tape, last, (flow_fit, Line(fit.slopes, moments.mean))))
-    result = _finish(flow_fit, moments, fit, sums, _padded(tape.lags.astype(np.int32)), model)
+    lags, stocks = lags_of(tape.rows, model.method), len(tape.rows)
+    means = padded((tape.edges.mean, tape.edges.sign_mean))
+    flow_fit = fit_flow(padded(flow_products(tape, means[0], model.order)), *means)
+    moments, fit = fit_impact(padded(impact_products(tape, flow_fit, model)))
+    sums = padded(impact_scores(tape, flow_fit, moments, fit, model))
+    result = finish(flow_fit, moments, fit, sums, padded(lags.astype(np.int32)), model)
     return jax.tree.map(lambda x: np.asarray(x)[:stocks], result)
 
 
-def _padded(tree: Any) -> Any:
+def rows_of(segments: Segments, order: int) -> np.ndarray:
+    """Rows of each stock's regressions, int64 (stocks,): the first `order` trades of a segment are none."""
+    length = np.maximum(np.diff(segments.offsets) - order, 0)
+    return lanes.add_up(segments.stock, length, len(segments.symbols)).astype(np.int64)
+
+
+def lags_of(rows: np.ndarray, method: Method) -> np.ndarray:
+    """Newey–West lags of stocks with so many rows, for methods that add up, int64 (stocks,)."""
+    used = np.zeros(len(rows), np.int64)
+    if method.covariance == "hac":
+        lags = method.lags
+        used[:] = lags if isinstance(lags, int) else [most_newey_west_lags(int(n)) for n in rows]
+    return used
+
+
+def impact_products(tape: Layout, flow_fit: OrderFlow, model: Model) -> np.ndarray:
+    """Gram matrices of (1, regressors, Δp), (k, k, stocks); coefficients are padded, as `padded` does."""
+    program = partial(column_products, form=model.form, terms=model.terms, halo=model.order + tape.pieces.reach)
+    return _by_stock(tape, program, (flow_fit,))
+
+
+def impact_scores(tape: Layout, flow_fit: OrderFlow, moments: Moments, fit: Fit, model: Model) -> ScoreSums:
+    """What the covariance needs, (..., stocks); coefficients are padded, as `padded` does."""
+    options: dict[str, Any] = {"form": model.form, "terms": model.terms, "covariance": model.method.covariance}
+    program = partial(score_sums, **options, reach=tape.pieces.reach)
+    return _by_stock(tape, program, (flow_fit, Line(fit.slopes, moments.mean)))
+
+
+def padded(tree: Any) -> Any:
     """Stocks, the last axis, padded to a power of two, so that the fits compile for few shapes."""
 
     def pad(x):
@@ -127,13 +153,14 @@ def _by_stock(tape: Layout, program: Callable, coefficients: tuple) -> Any:
     return jax.tree.map(total, *parts)
 
 
-def _flow_products(sums: np.ndarray, tape: Layout) -> np.ndarray:
-    """Gram matrix of (1, DV_{t−1}, …, DV_{t−order}, DV_t) from Σ DV_t and Σ DV_t DV_{t−d} alone, (k, k, stocks).
+def flow_products(tape: Layout, mean: np.ndarray, order: int) -> np.ndarray:
+    """Gram matrix of (1, DV_{t−1}, …, DV_{t−order}, DV_t) about `mean` from Σ DV_t and Σ DV_t DV_{t−d} alone.
 
     Over the rows t of a segment, Σ x_{t−j} x_{t−j−d} is Σ x_t x_{t−d} with the window moved back by j: what enters at
     the head of the segment is added and what leaves at its tail taken off.
     """
-    order, stocks = tape.edges.head.shape[1], len(tape.rows)
+    stocks = len(tape.rows)
+    sums = _by_stock(tape, partial(flow_sums, order=order, halo=order + tape.pieces.reach), (mean,))
 
     def moved(lag: int, distance: int | None) -> np.ndarray:
         ends = []
@@ -155,18 +182,18 @@ def _flow_products(sums: np.ndarray, tape: Layout) -> np.ndarray:
 
 
 @jax.jit
-def _fit_flow(products, mean, sign_mean) -> OrderFlow:
+def fit_flow(products, mean, sign_mean) -> OrderFlow:
     return passes.fit_order_flow(products, mean, sign_mean)
 
 
 @jax.jit
-def _fit_impact(products) -> tuple[Moments, Fit]:
+def fit_impact(products) -> tuple[Moments, Fit]:
     moments = Moments.from_gram(products)
     return moments, least_squares(moments)
 
 
 @partial(jax.jit, static_argnames=("model",))
-def _finish(flow_fit: OrderFlow, moments: Moments, fit: Fit, sums: ScoreSums, lags, model: Model) -> ImpactEstimates:
+def finish(flow_fit: OrderFlow, moments: Moments, fit: Fit, sums: ScoreSums, lags, model: Model) -> ImpactEstimates:
     """The report, from the sums of the three passes."""
     k = len(model.terms)
     width = (lags + 1).astype(sums.squares.dtype)

@@ -8,17 +8,17 @@ from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
-from jaxexec.impact.activity import REGULAR_SESSION
-from jaxexec.impact.hasbrouck import hasbrouck_arrays
-from jaxexec.impact.huang_stoll import Components, huang_stoll_arrays
-from jaxexec.impact.kyle_lambda import kyle_lambda_arrays
+from jaxexec.impact.intraday import REGULAR_SESSION
 from jaxexec.impact.lanes import TICK
-from jaxexec.impact.madhavan_richardson_roomans import madhavan_richardson_roomans_arrays
 from jaxexec.impact.measured import Lags, check_choice, check_lags
 from jaxexec.impact.measures import Measures
+from jaxexec.impact.price_on_flow import kyle_lambda_arrays
 from jaxexec.impact.realised_variance import RealisedVariance, realised_variance_arrays
+from jaxexec.impact.sign_surprise import madhavan_richardson_roomans_arrays
+from jaxexec.impact.spread_components import Components, huang_stoll_arrays
 from jaxexec.impact.stock_batches import measure_stocks
 from jaxexec.impact.tape_spreads import PricedTape, QuotedTape, quotes_at_trades
+from jaxexec.impact.vector_autoregression import hasbrouck_arrays
 from jaxexec.numerics.status import Status
 from jaxexec.tape.clock import nanoseconds, time_of_day
 from jaxexec.tape.signed_tape import Segments
@@ -30,7 +30,8 @@ def madhavan_richardson_roomans(tape: PricedTape, *, lags: Lags = None) -> Measu
     """Madhavan, Richardson and Roomans's model of every stock; see `madhavan_richardson_roomans_arrays`.
 
     Args:
-        tape: A `jaxexec.tape.SignedTape`. Keep midpoint trades (`midpoint="keep"`): the model gives them sign 0.
+        tape: A `jaxexec.tape.SignedTape`, from files or from tables in memory (`SignedTape.from_frames`). Keep
+            midpoint trades (`midpoint="keep"`): the model gives them sign 0.
         lags: Newey–West lags, None for ⌊4 (n/100)^{2/9}⌋ of each stock's rows n.
 
     Returns:
@@ -45,7 +46,7 @@ def huang_stoll(tape: PricedTape, components: Components = "two", *, lags: Lags 
     """Huang and Stoll's components of the spread of every stock; see `huang_stoll_arrays`.
 
     Args:
-        tape: A `jaxexec.tape.SignedTape`.
+        tape: A `jaxexec.tape.SignedTape`, from files or from tables in memory (`SignedTape.from_frames`).
         components: "two" or "three".
         lags: Newey–West lags, None for ⌊4 (n/100)^{2/9}⌋ of each stock's rows n.
 
@@ -89,7 +90,7 @@ def kyle_lambda(
     a date is not used, and bars without a trade do not count.
 
     Args:
-        tape: A `jaxexec.tape.SignedTape`.
+        tape: A `jaxexec.tape.SignedTape`, from files or from tables in memory (`SignedTape.from_frames`).
         width: Of a bar, counted from midnight.
         flow: "shares", Σ D V, or "root", Σ D √V (Hasbrouck 2009).
         lags: Newey–West lags, None for ⌊4 (n/100)^{2/9}⌋ of each stock's bars n.
@@ -142,7 +143,7 @@ def hasbrouck(
     """Hasbrouck's permanent response and information share of every stock; see `hasbrouck_arrays`.
 
     Args:
-        tape: A `jaxexec.tape.SignedTape`, with quotes for price="midpoint".
+        tape: A `jaxexec.tape.SignedTape`, from files or from tables in memory, with quotes for price="midpoint".
         order: Lags of the autoregression.
         price: "midpoint": its change from before a trade to before the next (Hasbrouck's own choice), or "trade": the
             change of trade prices, whose bounce counts as a transitory response.
@@ -194,7 +195,7 @@ def realised_volatility(
     See `realised_variance_arrays`. The night is left out: a day is a session long.
 
     Args:
-        tape: A `jaxexec.tape.SignedTape`.
+        tape: A `jaxexec.tape.SignedTape`, from files or from tables in memory (`SignedTape.from_frames`).
         intervals: Equal intervals a session; 78 are five minutes each of six and a half hours.
         session: Start and end, such as ("09:30", "16:00") or nanoseconds since local midnight; None is the session that
             the tape was cleaned to, or 09:30 to 16:00 where it does not say. Trades outside are not used.

@@ -20,8 +20,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxexec.impact import passes
-from jaxexec.impact.expected_sign import expected_sign
 from jaxexec.impact.lanes import TICK, TILE, WIDTH, Chunk
+from jaxexec.impact.normal_flow import expected_sign
 from jaxexec.impact.passes import Form, Lagged, OrderFlow, Term
 from jaxexec.numerics.regression import Covariance
 

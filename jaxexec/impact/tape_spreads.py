@@ -59,7 +59,8 @@ def spread_measures(
     """Quoted, effective and realised spread and price impact of every stock; see `spread_measures_arrays`.
 
     Args:
-        tape: A `jaxexec.tape.SignedTape` that was signed with quotes.
+        tape: A `jaxexec.tape.SignedTape` whose trades carry quotes: signed with quotes, from files or from tables in
+            memory, or `SignedTape.from_frames` with bid_ticks and ask_ticks.
         after: How much later the midpoint of realised spread and impact is taken.
         quotes: The cleaned quotes (`jaxexec.tape.clean(...).quotes`), for the midpoint at that very time. Without them
             it is the one that prevailed at the first trade from then on, which is what the tape itself knows. Trades

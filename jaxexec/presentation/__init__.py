@@ -22,30 +22,41 @@ if TYPE_CHECKING:
         violins,
         waterfall,
     )
+    from jaxexec.presentation.panels import agreement, interval_panels, scatter_matrix, violin_panels
 
 __all__ = [
     "Table",
+    "agreement",
     "curves",
     "distribution",
     "error_bars",
     "fan",
     "format_number",
     "frontier",
+    "interval_panels",
     "protected",
+    "scatter_matrix",
     "steps_curve",
     "table_of",
     "to_png",
     "to_svg",
     "trajectories",
     "unprotected",
+    "violin_panels",
     "violins",
     "visible",
     "waterfall",
 ]
 
 
+_HOMES = {
+    "export": ("to_png", "to_svg"),
+    "panels": ("agreement", "interval_panels", "scatter_matrix", "violin_panels"),
+}
+
+
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'jaxexec.presentation' has no attribute {name!r}")
-    home = "export" if name in ("to_png", "to_svg") else "figures"
+    home = next((home for home, names in _HOMES.items() if name in names), "figures")
     return getattr(importlib.import_module(f"jaxexec.presentation.{home}"), name)

@@ -72,7 +72,7 @@ def steps_curve(
     with drawing(title, xlabel, ylabel) as (figure, axes):
         ends = np.asarray(edges)
         for index, (name, y) in enumerate(values.items()):
-            heights = _like(name, y, len(ends) - 1)
+            heights = like(name, y, len(ends) - 1)
             axes.stairs(heights, ends, baseline=None, color=color(index), lw=1.8, label=label(name, 28))
             if len(values) == 1:
                 axes.stairs(heights, ends, baseline=0, fill=True, color=color(index), alpha=0.12)
@@ -109,12 +109,12 @@ def error_bars(
         count = len(labels)
         figure.set_figheight(min(max(1.5 + 0.3 * count, 2.2), 12.0))
         places = np.arange(count)[::-1]
-        centre, half = _like("estimates", estimates, count), level * _like("errors", errors, count)
+        centre, half = like("estimates", estimates, count), level * like("errors", errors, count)
         axes.axvline(0, color=FAINT, lw=0.8)
         name = f"estimate ± {level:g} s.e."
         axes.errorbar(centre, places, xerr=half, fmt="o", ms=4.5, lw=1.6, capsize=2.5, color=color(0), label=name)
         if truth is not None:
-            exact = _like("truth", truth, count)
+            exact = like("truth", truth, count)
             axes.errorbar(exact, places, fmt="D", ms=5, mfc="none", mew=1.4, color=color(1), label="truth")
         axes.set_yticks(places, [label(str(name), 30) for name in labels])
         axes.set_ylim(-0.6, count - 0.4)
@@ -136,8 +136,8 @@ def violins(
     """
     with drawing(title, xlabel, f"log10 of {ylabel}" if log_y else ylabel) as (figure, axes):
         for place, values in enumerate(samples.values()):
-            _violin(axes, place, _kept(values, log_y), color(0))
-        axes.set_xticks(range(len(samples)), [_two_lines(label(name, 28)) for name in samples])
+            violin(axes, place, _kept(values, log_y), color(0))
+        axes.set_xticks(range(len(samples)), [two_lines(label(name, 28)) for name in samples])
         axes.set_xlim(-0.6, len(samples) - 0.4)
         axes.grid(visible=False, axis="x")
     return figure
@@ -186,7 +186,7 @@ def frontier(
     """
     with drawing(title, xlabel, ylabel) as (figure, axes):
         x = np.asarray(risk)
-        y = _like("cost", cost, len(x))
+        y = like("cost", cost, len(x))
         order = np.argsort(x)
         axes.plot(x[order], y[order], color=color(0), label="efficient")
         axes.plot(x, y, "o", ms=3.5, color=color(0))
@@ -221,7 +221,7 @@ def distribution(
         ValueError: `counts` has another length than there are bins.
     """
     ends, held = np.asarray(edges, float), np.asarray(counts, float)
-    held = _like("counts", held, len(ends) - 1)
+    held = like("counts", held, len(ends) - 1)
     used = np.flatnonzero(held)
     if used.size:
         ends, held = ends[used[0] : used[-1] + 2], held[used[0] : used[-1] + 1]
@@ -295,7 +295,7 @@ def waterfall(
         texts = _alike(np.append(amounts, counted.sum()))
         for place, top, text in zip(places, tops, texts, strict=True):
             axes.annotate(text, (place, top), (0, 3), textcoords="offset points", ha="center", fontsize=8, color=INK)
-        axes.set_xticks(places, [_two_lines(label(str(name), 28)) for name in (*parts, total)])
+        axes.set_xticks(places, [two_lines(label(str(name), 28)) for name in (*parts, total)])
         axes.set_xlim(-0.6, len(places) - 0.4)
         axes.set_ylim(low - (room if low < 0 else 0), high + room)
         axes.grid(visible=False, axis="x")
@@ -317,11 +317,11 @@ def _lines(axes: "Axes", x: ArrayLike, ys: Mapping[str, ArrayLike]) -> None:
     """Lines over one axis, and their legend."""
     abscissa = np.asarray(x)
     for index, (name, y) in enumerate(ys.items()):
-        ordinate = _like(name, y, len(abscissa))
+        ordinate = like(name, y, len(abscissa))
         axes.plot(abscissa, ordinate, dashes(index), color=color(index), label=label(name, 28))
 
 
-def _violin(axes: "Axes", place: int, values: np.ndarray, shade: str) -> None:
+def violin(axes: "Axes", place: int, values: np.ndarray, shade: str) -> None:
     """One distribution; too few values for a density are drawn as dots."""
     if len(values) < 5 or np.ptp(values) == 0:
         axes.plot(np.full(len(values), place), values, "o", ms=4, color=shade)
@@ -341,7 +341,7 @@ def _kept(values: ArrayLike, log: bool) -> np.ndarray:
     return np.log10(kept[kept > 0]) if log else kept
 
 
-def _like(name: str, values: ArrayLike, length: int) -> np.ndarray:
+def like(name: str, values: ArrayLike, length: int) -> np.ndarray:
     """`values` as an array of one axis of that length."""
     array = np.asarray(values, dtype=float)
     if array.shape != (length,):
@@ -349,7 +349,7 @@ def _like(name: str, values: ArrayLike, length: int) -> np.ndarray:
     return array
 
 
-def _two_lines(text: str) -> str:
+def two_lines(text: str) -> str:
     """A tick label broken at the blank or underscore nearest its middle."""
     breaks = [i for i, c in enumerate(text) if c in " _"]
     if len(text) < 12 or not breaks:

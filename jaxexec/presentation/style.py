@@ -93,6 +93,28 @@ def drawing(title: str, xlabel: str, ylabel: str) -> "Iterator[tuple[Figure, Axe
         figure.set_layout_engine("none")
 
 
+@contextlib.contextmanager
+def drawing_grid(
+    title: str, rows: int, columns: int, size: tuple[float, float]
+) -> "Iterator[tuple[Figure, list[list[Axes]]]]":
+    """A figure with a grid of axes, row by row, and one title; else as `drawing`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with style():
+        figure = Figure(figsize=size, dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        grid = figure.subplots(rows, columns, squeeze=False)
+        figure.suptitle(label(title, 90), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+        for axes in grid.flat:
+            axes.tick_params(which="both", length=0, pad=4)
+        yield figure, grid.tolist()
+        for axes in grid.flat:
+            readable_ticks(axes)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
 def label(text: str, limit: int = 60) -> str:
     """A text for a figure: short, on one line, nothing hidden in it."""
     return visible(text, limit)

@@ -3,9 +3,9 @@
     tape = sign("trades.parquet", "quotes.parquet", rule="lee-ready", midpoint="keep")
     print(tape.summary())
 
-`read`, `clean` and `match` are its steps; `compare_rules` says how often each sign rule is right where the true
-side is known; `bulk_volume` shares out the volume of bars; `synthetic` makes tapes whose truth is known. polars and
-pyarrow are loaded when first used.
+`read`, `clean` and `match` are its steps; `compare_rules` says how often each sign rule is right where the true side is
+known; `pool` joins days that were signed apart; `bulk_volume` shares out the volume of bars; `synthetic` makes tapes
+whose truth is known. polars and pyarrow are loaded when first used.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jaxexec.tape.ledger import Dropped, Ledger
     from jaxexec.tape.matching import match
     from jaxexec.tape.national_quotes import complete_nbbo
+    from jaxexec.tape.pooling import pool
     from jaxexec.tape.reading import detected_mapping, read
     from jaxexec.tape.schema import TICKS_PER_UNIT, ColumnMapping
     from jaxexec.tape.signed_tape import Segments, SignedTape
@@ -38,6 +39,7 @@ _HOMES = {
     "ledger": ("Dropped", "Ledger"),
     "matching": ("match",),
     "national_quotes": ("complete_nbbo",),
+    "pooling": ("pool",),
     "reading": ("detected_mapping", "read"),
     "schema": ("TICKS_PER_UNIT", "ColumnMapping"),
     "signed_tape": ("Segments", "SignedTape"),
@@ -65,6 +67,7 @@ __all__ = [
     "complete_nbbo",
     "detected_mapping",
     "match",
+    "pool",
     "read",
     "sign",
     "sign_arrays",

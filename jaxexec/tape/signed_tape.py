@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from jaxexec.tape.clock import clock_text
 from jaxexec.tape.errors import InputError, printable
 from jaxexec.tape.ledger import Ledger
+from jaxexec.tape.reading import as_polars
 
 if TYPE_CHECKING:
     import polars as pl
@@ -80,19 +81,19 @@ class SignedTape:
     @classmethod
     def from_frames(
         cls,
-        trades: pl.DataFrame,
-        cleaned: pl.DataFrame | None = None,
+        trades: Any,
+        cleaned: Any = None,
         *,
         ledger: Ledger | None = None,
         settings: Mapping[str, Any] | None = None,
         mapping: Mapping[str, Mapping[str, str]] | None = None,
     ) -> SignedTape:
-        """A tape from frames that were saved, or signed elsewhere.
+        """A tape from tables in memory: frames that were saved, or trades that were signed elsewhere.
 
         Args:
-            trades: the columns of `trades` above; of these symbol, date, time, ticks, size and sign must be
-                there. Sorted here by symbol, date and time, stably.
-            cleaned: all cleaned trades; without them the signed ones stand in.
+            trades: a polars, pandas or Arrow table with the columns of `trades` above; of these symbol, date, time,
+                ticks, size and sign must be there. Sorted here by symbol, date and time, stably.
+            cleaned: all cleaned trades, likewise; without them the signed ones stand in.
             ledger: without one, all rows count as read and used.
             settings, mapping: as above.
 
@@ -101,6 +102,7 @@ class SignedTape:
         """
         import polars as pl
 
+        trades, cleaned = as_polars(trades), None if cleaned is None else as_polars(cleaned)
         needed = ("symbol", "date", "time", "ticks", "size", "sign")
         for name in needed:
             if name not in trades.columns:
@@ -131,6 +133,20 @@ class SignedTape:
     def symbols(self) -> list[str]:
         """Symbols with at least one signed trade, sorted, verbatim."""
         return self.trades["symbol"].rle().struct.field("value").unique().sort().to_list()
+
+    def only(self, *symbols: str) -> SignedTape:
+        """The tape of some of its symbols; ledger and settings stay those of the whole.
+
+        Raises:
+            InputError: a symbol is not on the tape.
+        """
+        import polars as pl
+
+        for symbol in symbols:
+            if symbol not in self.symbols:
+                raise InputError("symbol", f"{printable(symbol)!r} is not on the tape of {len(self.symbols)} symbols")
+        wanted = pl.col("symbol").is_in(list(symbols))
+        return replace(self, trades=self.trades.filter(wanted), cleaned=self.cleaned.filter(wanted))
 
     def segments(self) -> Segments:
         """The signed trades as flat arrays by symbol and date."""

@@ -89,7 +89,7 @@ def sign(
         rule: one of the above.
         midpoint: what becomes of a trade at the midpoint: "tick", the tick test; "exclude", it is dropped;
             "keep", it stays with sign 0. None is "exclude" for the quote rule and "tick" for the others. The
-            documentation ("From trades to estimates") measures what each does to impact estimates.
+            documentation ("Which sign rule, which form, which standard error?") measures what each does to estimates.
         lag: a quote prevails if its time < trade time − lag; see `match`.
         interpolate: the resolution of time stamps that are too coarse to order trades and quotes, such as "1s"
             or "1ms": both are spread evenly within each unit; see `match`. None takes times as they stand.

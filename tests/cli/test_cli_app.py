@@ -12,7 +12,7 @@ import jaxexec.cli.doctor
 from jaxexec import storage
 
 HEAVY = ("jax", "polars", "pyarrow", "matplotlib", "jinja2", "numpy", "equinox")
-COMMANDS = ("demo", "clean", "impact", "calibrate", "solve", "frontier", "report", "doctor")
+COMMANDS = ("demo", "clean", "impact", "measures", "calibrate", "solve", "frontier", "report", "doctor")
 
 
 def test_help_imports_nothing_heavy():

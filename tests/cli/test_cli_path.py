@@ -1,5 +1,6 @@
 """The whole path: the demonstration, then the same day command by command."""
 
+import datetime
 import json
 import math
 
@@ -69,6 +70,50 @@ def test_a_day_in_parts_is_the_day(cli, tmp_path):
     frames = [pl.read_parquet(tmp_path / f"impact-{name}" / "impact.parquet") for name in ("whole", "parts")]
     assert frames[0]["symbol"].equals(frames[1]["symbol"])
     np.testing.assert_allclose(frames[0]["estimate"], frames[1]["estimate"], rtol=1e-12)
+
+
+def test_days_that_were_signed_apart_are_measured_together(cli, tmp_path):
+    from jaxexec import impact, tape
+
+    for day in (1, 2):
+        date = datetime.date(2024, 7, day)
+        files = synthetic.write(tmp_path / f"raw{day}", stocks=3, trades=150 * day, seed=day, date=date)
+        words = ("clean", files["trades"], files["quotes"], "--midpoint", "keep", "--quiet", "--out", f"day{day}")
+        assert cli(*words).code == 0
+    signed = [pl.read_parquet(tmp_path / f"day{day}" / f"signed-2024-07-0{day}.parquet") for day in (1, 2)]
+    pooled = tape.SignedTape.from_frames(pl.concat(signed))
+
+    assert cli("impact", "day1", "day2", "--out", "impact", "--quiet").code == 0
+    found, whole = pl.read_parquet("impact/impact.parquet"), impact.glosten_harris(pooled).table()
+    assert found["symbol"].equals(whole["symbol"]) and found["n"].equals(whole["n"])
+    np.testing.assert_allclose(found["std_error"], whole["std_error"], rtol=1e-9)
+    assert (tmp_path / "impact" / "pairs.svg").exists()
+
+    said = cli("measures", "day1", "day2", "--out", "measures", "--only", "spreads", "--only", "roll", "--json")
+    assert said.code == 0 and json.loads(said.out)["measures"] == ["spreads", "roll"]
+    found = pl.read_parquet("measures/measures.parquet")
+    parts = [impact.spread_measures(pooled).table(), impact.roll_spread(pooled).table()]
+    np.testing.assert_allclose(found["estimate"], pl.concat(parts)["estimate"], rtol=1e-12)
+    assert (tmp_path / "measures" / "roll.svg").read_bytes().startswith(b"<?xml")
+
+    for command in ("impact", "measures"):
+        said = cli(command, "day1", "day1", "--out", "twice")
+        assert said.code == 2 and "2024-07-01 in two tapes" in said.err
+
+
+def test_measures_of_a_tape_without_quotes(day, cli, tmp_path):
+    """What needs quotes is left out and said; parts of a stream are joined; a stock that fails is exit code 3."""
+    assert cli("clean", day["trades"], "--rule", "tick", "--out", "ticks", "--quiet").code == 0
+    said = cli("measures", "ticks", "--only", "spreads", "--only", "hasbrouck", "--out", "m", "--json")
+    result = json.loads(said.out)
+    assert said.code == 0 and result["measures"] == ["hasbrouck"] and "no quotes" in said.err
+    assert set(pl.read_parquet("m/measures.parquet")["kind"]) == {"hasbrouck"}
+    frame = pl.read_parquet(next((tmp_path / "ticks").glob("signed-*")))
+    few = pl.concat([frame, frame.head(2).with_columns(symbol=pl.lit("Z"))])
+    few.write_parquet("few.parquet")
+    said = cli("measures", "few.parquet", "--only", "roll", "--out", "m", "--json")
+    assert said.code == 3 and json.loads(said.out)["failed"] == {"roll": 1} and json.loads(said.out)["stocks"] == 5
+    assert cli("measures", "few.parquet", "--winsorise", "0.7").code == 2
 
 
 def test_clean_takes_vendors_files_and_every_rule(day, cli, tmp_path):

@@ -8,7 +8,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 import jaxexec as jx
-from jaxexec.impact.expected_sign import expected_sign
+from jaxexec.impact.normal_flow import expected_sign
 from tests.errata.paper import (
     DAYS,
     ETA,

@@ -100,3 +100,20 @@ def test_plots():
 def test_wrong_options_are_named(options, named):
     with pytest.raises(ValueError, match=named):
         impact.activity(by_hand(), **options)
+
+
+def test_parts_of_a_tape_are_the_tape(tmp_path):
+    """A stream, part by part; the parts must not share a stock, nor differ in what they measure."""
+    files = tape.synthetic.write(tmp_path, stocks=6, trades=100, seed=3, bucket=2)
+    whole = impact.activity(tape.sign(files["trades"], files["quotes"], midpoint="keep"))
+    stream = tape.stream(files["trades"], files["quotes"], memory=6e5, midpoint="keep")
+    assert len(stream) > 1
+    parts = impact.activity(stream)
+    assert parts.table().equals(whole.table()) and parts.presentation().rows == whole.presentation().rows
+    first = stream.part(0)
+    with pytest.raises(ValueError, match="is in two tapes"):
+        impact.activity([first, first])
+    with pytest.raises(ValueError, match="some have quotes"):
+        impact.activity([first, tape.SignedTape.from_frames(first.trades.drop("bid_ticks"), settings=first.settings)])
+    with pytest.raises(ValueError, match="gave none"):
+        impact.activity([])

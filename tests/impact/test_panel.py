@@ -1,11 +1,22 @@
 """Estimates of whole tapes: against statsmodels, across segments, and what a panel shows."""
 
+import pathlib
+
 import jax
 import numpy as np
 import polars as pl
 import pytest
 
-from jaxexec.impact import COEFFICIENTS, glosten_harris, glosten_harris_arrays, lanes, summarise, tape_passes
+from jaxexec import impact
+from jaxexec.impact import (
+    COEFFICIENTS,
+    glosten_harris,
+    glosten_harris_arrays,
+    lanes,
+    summarise,
+    tape_estimates,
+    tape_passes,
+)
 from jaxexec.impact.batches import estimate_in_batches
 from jaxexec.impact.estimates import checked_model
 from jaxexec.numerics.status import Status
@@ -151,10 +162,11 @@ def test_same_programs_for_another_tape(panel):
 
 def test_twenty_days_of_different_sizes_compile_a_few_programs():
     """Each of the six at most three times, and after the first days none: shapes are few, whatever the tape."""
-    names = ("_pass_one", "_pass_two", "_pass_three", "_fit_flow", "_fit_impact", "_finish")
+    programs = (tape_passes.flow_sums, tape_passes.column_products, tape_passes.score_sums)
+    programs += (tape_estimates.fit_flow, tape_estimates.fit_impact, tape_estimates.finish)
 
     def compiled():
-        return np.array([getattr(tape_estimates, name)._cache_size() for name in names])
+        return np.array([program._cache_size() for program in programs])
 
     rng = np.random.default_rng(0)
     longest = simulate.stock(3000, 50)
@@ -167,7 +179,7 @@ def test_twenty_days_of_different_sizes_compile_a_few_programs():
         glosten_harris(simulate.tape([(i, s) for i, s in enumerate(stocks) if len(s.price)]), lags=11)
         counts.append(compiled())
     new = np.diff(counts, axis=0)
-    assert (new.sum(0) <= 3).all(), dict(zip(names, new.sum(0), strict=True))
+    assert (new.sum(0) <= 3).all(), new.sum(0)
     assert new.sum() > 0, "an option of its own, so that the programs are new"
     assert not new[5:].any()
 
@@ -182,25 +194,50 @@ def test_works_in_float64_where_jax_is_in_32_bits(panel, stocks):
 def test_table_and_summary(panel):
     table = panel.table()
     names = ["symbol", "coefficient", "estimate", "std_error", "t", "n", "r2", "condition", "status"]
-    names += ["p", "durbin_watson", "rho"]
+    names += ["p", "durbin_watson", "rho", "low", "high"]
     assert table.columns == names
     assert table.height == 4 * len(LENGTHS)
     assert table["coefficient"].to_list()[:4] == list(COEFFICIENTS)
     assert table.filter(pl.col("symbol") == "S3")["status"].unique().to_list() == ["INSUFFICIENT_DATA"]
-    assert panel.to_pandas().shape == (28, 12)
+    assert panel.to_pandas().shape == (28, 14)
     text = " ".join(panel.summary().split())
     assert "Newey–West" in text
     assert "1 of 7 stocks could not be estimated" in text
     assert "<table" in panel._repr_html_()
 
 
+def test_interval_and_summary_of_one_stock(panel, stocks):
+    """Intervals and p are statsmodels' own."""
+    fit = simulate.reference(stocks[2]).fit
+    rows = panel.table(level=0.9).filter(pl.col("symbol") == "S2")
+    np.testing.assert_allclose(rows.select("low", "high"), fit.conf_int(0.1)[1:], rtol=1e-9)
+    np.testing.assert_allclose(rows["p"], fit.pvalues[1:], rtol=1e-9, atol=1e-15)
+    facts, coefficients = panel.sheets("S2")
+    found = {name: value for row in facts.rows for name, value in (row[:2], row[2:])}
+    assert (found["trades used"], found["status"], found["R²"]) == ("328", "OK", f"{fit.rsquared:.4g}")
+    assert coefficients.rows[1][:2] == ("permanent_variable", "currency per share")
+    np.testing.assert_allclose([row[6:] for row in coefficients.rows], fit.conf_int(0.05)[1:], rtol=1e-9)
+    text = " ".join(panel.summary("S2").split())
+    assert "2.5%" in text and "no small-sample correction" in text
+    assert "INSUFFICIENT_DATA: Too few" in " ".join(panel.summary("S3").split())
+    with pytest.raises(ValueError, match="'S9' is none of the 7 stocks"):
+        panel.summary("S9")
+    with pytest.raises(ValueError, match="level"):
+        panel.table(level=95)
+
+
 def test_plots(panel, stocks):
-    pyplot = pytest.importorskip("matplotlib.pyplot")
-    few = glosten_harris(simulate.tape([(0, stocks[0])]))
-    for drawn in (panel, few):
-        figure = drawn.plot()
-        assert figure.axes
-        pyplot.close(figure)
+    """The violins are of the winsorised cross-section, a pair of axes a coefficient."""
+    figure = panel.plot()
+    assert [axes.get_title().replace("\n", "_") for axes in figure.axes] == list(COEFFICIENTS)
+    assert len(panel.plot(kind="pairs").axes) == 16
+    few = glosten_harris(simulate.tape([(0, stocks[0]), (1, stocks[2])]), terms=("permanent_fixed", "transitory_fixed"))
+    drawn = few.plot()
+    np.testing.assert_allclose(
+        drawn.axes[1].containers[0].lines[0].get_xdata(), 1e3 * few.estimates.coefficients[:, 1], rtol=1e-9
+    )
+    with pytest.raises(ValueError, match="kind"):
+        panel.plot(kind="pie")
 
 
 def test_cross_section_is_winsorised(panel):
@@ -272,3 +309,9 @@ def test_real_tape_equals_statsmodels(taq_sample):
     fit = pooled(days, int(panel.estimates.lags[0]))
     np.testing.assert_allclose(panel.estimates.coefficients[0], fit.params[1:], rtol=1e-9)
     np.testing.assert_allclose(panel.estimates.std_errors[0], fit.bse[1:], rtol=1e-9)
+
+
+def test_no_public_name_is_hidden_by_a_module_of_its_name():
+    """Importing a submodule binds its name in the package: a function of that name would then be gone."""
+    files = {path.stem for path in pathlib.Path(impact.__file__).parent.glob("*.py")}
+    assert not files & set(impact.__all__)

@@ -21,6 +21,12 @@ MAKERS = {
     "error_bars": lambda n: presentation.error_bars([n, "b"], [1, 2], [0.1, np.nan], n, n, truth=[1, 2]),
     "violins": lambda n: presentation.violins({n: np.sin(99 * T), "few": [1.0], "none": [np.nan]}, n, n),
     "trajectories": lambda n: presentation.trajectories(T, {n: 2e5 * (1 - T), "b": 1 - T}, n),
+    "violin_panels": lambda n: presentation.violin_panels(
+        {n: np.sin(99 * T), "few": [1.0], "": [np.nan]}, [n, "", "1"], n
+    ),
+    "interval_panels": lambda n: presentation.interval_panels([n, "b"], {n: ([1, 2], [0.1, np.nan])}, [n], n),
+    "scatter_matrix": lambda n: presentation.scatter_matrix({n: T, "b": T**2, "c": 0 * T}, [n, "1", "x"], n),
+    "agreement": lambda n: presentation.agreement({n: (T, {n: 2 * T, "b": T})}, [n], n, n),
     "frontier": lambda n: presentation.frontier(T + 1, 1e7 / (T + 1), n, points={n: (1.0, 2.0)}),
 }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 
-from jaxexec.impact.by_stock import ByStock
-from jaxexec.tape.clock import SECOND, time_of_day
+from jaxexec.impact.by_stock import ByStock, place_of
+from jaxexec.tape.clock import SECOND, clock_text, time_of_day
 
 if TYPE_CHECKING:
     import polars as pl
@@ -107,6 +108,17 @@ class Activity(ByStock):
         rest = len(self.symbols) - len(rows)
         return Table("Activity", columns, rows, self.convention + (f" {rest} more stocks not shown." if rest else ""))
 
+    def sheets(self, symbol: str) -> tuple[Any, ...]:
+        """The day of one stock, bin by bin."""
+        from jaxexec.presentation import Table
+
+        i = place_of(self.symbols, symbol)
+        times = [clock_text(int(edge))[:8] for edge in self.bin_edges]
+        curves = (self.volume[i], self.volume_rate[i], self.volatility[i])
+        rows = [(a, b, *(float(x) for x in row)) for a, b, *row in zip(times[:-1], times[1:], *curves, strict=True)]
+        columns = ("from", "to", "shares", "shares per day", "volatility (per √day)")
+        return (Table(f"Activity of {symbol}, mean of {int(self.days[i])} days", columns, rows, self.convention),)
+
     def plot(self, quantity: Literal["volume_rate", "volatility"] = "volume_rate") -> Figure:
         """The curve of a few stocks through the day, or of many relative to their day: median and quartiles."""
         from jaxexec.presentation import steps_curve
@@ -125,7 +137,7 @@ class Activity(ByStock):
 
 
 def activity(
-    tape: CleanedTape,
+    tape: CleanedTape | Iterable[CleanedTape],
     bins: int = 13,
     session: tuple[str | int, str | int] | None = None,
     *,
@@ -140,7 +152,9 @@ def activity(
     A change over marks without a trade counts where it is seen.
 
     Args:
-        tape: A `jaxexec.tape.SignedTape`.
+        tape: A `jaxexec.tape.SignedTape`, from files or from tables in memory (`SignedTape.from_frames`); or several
+            that share no stock, such as a `jaxexec.tape.stream`, one after the other. Days that were signed apart go
+            through `jaxexec.tape.pool` first.
         bins: Bins a session.
         session: Start and end, such as ("09:30", "13:00") or nanoseconds since local midnight; None is the session
             that the tape was cleaned to, or 09:30 to 16:00 where it does not say. Trades outside are not used.
@@ -150,12 +164,43 @@ def activity(
         `Activity` over the symbols that have a cleaned trade within the session, sorted.
 
     Raises:
-        ValueError: `bins`, `samples_per_bin` or `session` make no sense, or no trade falls into the session.
+        ValueError: `bins`, `samples_per_bin` or `session` make no sense, no trade falls into the session, or parts
+            share a stock or differ in their session or in having quotes.
     """
-    import polars as pl
-
     if bins < 1 or samples_per_bin < 1:
         raise ValueError(f"bins and samples_per_bin must be at least 1, got {bins} and {samples_per_bin}")
+    if hasattr(tape, "cleaned"):
+        return _activity(cast(CleanedTape, tape), bins, session, samples_per_bin)
+    parts = cast("Iterable[CleanedTape]", tape)
+    return _joined([_activity(part, bins, session, samples_per_bin) for part in parts])
+
+
+def _joined(parts: list[Activity]) -> Activity:
+    """One result of the stocks of several."""
+    if not parts:
+        raise ValueError("there is no tape: a stream of them gave none")
+    first = parts[0]
+    if any(not np.array_equal(part.bin_edges, first.bin_edges) or part.source != first.source for part in parts):
+        raise ValueError(
+            "the parts differ in their session, or some have quotes and some none: pass session=(start, end)"
+        )
+    symbols = tuple(symbol for part in parts for symbol in part.symbols)
+    if len(set(symbols)) < len(symbols):
+        twice = next(symbol for symbol in symbols if symbols.count(symbol) > 1)
+        raise ValueError(f"symbol {twice!r} is in two tapes: pool them first (jaxexec.tape.pool)")
+    by_stock = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name, value in vars(first).items()
+        if isinstance(value, np.ndarray) and name != "bin_edges"
+    }
+    return replace(first, symbols=symbols, **by_stock)
+
+
+def _activity(
+    tape: CleanedTape, bins: int, session: tuple[str | int, str | int] | None, samples_per_bin: int
+) -> Activity:
+    import polars as pl
+
     start, end = (time_of_day(t) for t in (session or tape.hours or REGULAR_SESSION))
     if not 0 <= start < end:
         raise ValueError(f"session must be a pair of times of day, start < end, got {session!r}")
