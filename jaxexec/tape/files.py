@@ -17,6 +17,7 @@ from jaxexec.tape.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 _PARQUET = (".parquet", ".pq")
 SUFFIXES = (*_PARQUET, ".csv", ".csv.gz", ".txt", ".txt.gz")
@@ -210,7 +211,7 @@ def _read_parquet(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with pq.ParquetFile(path) as file:
         schema, meta = file.schema_arrow, file.metadata
         header = {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
         wanted = list(choose(schema.names))
@@ -219,15 +220,62 @@ def _read_parquet(
         if meta.num_rows > _MAX_ROWS or unpacked > max_bytes:
             reason = f"unpacks to {meta.num_rows:,} rows and {unpacked:,} bytes; max_bytes={max_bytes:,}"
             raise InputError("source", reason, path=path)
-        # A dictionary of one entry stands for any number of rows in few bytes: what counts is what comes out.
-        batches, unpacked = [], 0
-        for batch in file.iter_batches(_BATCH, list(wanted_groups), wanted):
-            unpacked += batch.nbytes
-            if unpacked > max_bytes:
-                raise InputError("source", f"unpacks to more than max_bytes={max_bytes:,}", path=path)
-            batches.append(batch)
-        of_wanted = pa.schema([schema.field(name) for name in wanted])
-        return pa.Table.from_batches(batches, batches[0].schema if batches else of_wanted), header
+    texts = [name for name in wanted if _is_text(schema.field(name).type)]
+    with pq.ParquetFile(path, page_checksum_verification=True, metadata=meta, read_dictionary=texts) as file:
+        rows = sum(meta.row_group(i).num_rows for i in wanted_groups)
+        # One entry may stand for any number of rows in few bytes: what counts is what comes out. Numbers have a width;
+        # texts stay indices into their entries until their length is known; what has neither comes in batches.
+        widths = [_bit_width(schema.field(name).type) for name in wanted if name not in texts]
+        if None in widths:
+            return _in_batches(file, list(wanted_groups), wanted, max_bytes, path), header
+        _require_budget(rows * sum(w for w in widths if w) // 8, max_bytes, path)
+        table = file.read_row_groups(list(wanted_groups), columns=wanted)
+        for name in texts:
+            column = table[name]
+            _require_budget(table.nbytes + _text_bytes(column), max_bytes, path)
+            table = table.set_column(table.schema.get_field_index(name), name, column.cast(pa.large_string()))
+        return table, header
+
+
+def _require_budget(unpacked: int, max_bytes: int, path: Path) -> None:
+    if unpacked > max_bytes:
+        raise InputError("source", f"unpacks to more than max_bytes={max_bytes:,}", path=path)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _bit_width(kind: pa.DataType) -> int | None:
+    """Bits of a value; None where values differ."""
+    try:
+        return kind.bit_width
+    except ValueError:
+        return None
+
+
+def _text_bytes(column: pa.ChunkedArray) -> int:
+    """At most so many bytes has a column of indices once it is text."""
+    import pyarrow.compute as pc
+
+    def longest(entries: pa.Array) -> int:
+        return pc.call_function("max", [pc.call_function("binary_length", [entries])]).as_py() or 0
+
+    return sum((longest(chunk.dictionary) + 8) * len(chunk) for chunk in column.chunks)
+
+
+def _in_batches(file: pq.ParquetFile, groups: list[int], wanted: list[str], max_bytes: int, path: Path) -> pa.Table:
+    import pyarrow as pa
+
+    batches, unpacked = [], 0
+    for batch in file.iter_batches(_BATCH, groups, wanted):
+        unpacked += batch.nbytes
+        _require_budget(unpacked, max_bytes, path)
+        batches.append(batch)
+    of_wanted = pa.schema([file.schema_arrow.field(name) for name in wanted])
+    return pa.Table.from_batches(batches, batches[0].schema if batches else of_wanted)
 
 
 def _read_csv(
