@@ -28,7 +28,8 @@ class Kernel:
     """`impact_kernel.c`, compiled."""
 
     def __init__(self):
-        library = Path(tempfile.mkdtemp(prefix="jaxexec-kernel-")) / "impact.so"
+        self._folder = tempfile.TemporaryDirectory(prefix="jaxexec-kernel-")
+        library = Path(self._folder.name) / "impact.so"
         subprocess.run(["gcc", *FLAGS, str(SOURCE), "-o", str(library), "-lmvec", "-lm"], check=True)
         self._library = ctypes.CDLL(str(library))
 

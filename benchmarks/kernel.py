@@ -19,8 +19,8 @@ class Kernel:
     def __init__(self, dtype: type = np.float64):
         self.dtype = np.dtype(dtype)
         real = "double" if self.dtype == np.float64 else "float"
-        folder = Path(tempfile.mkdtemp(prefix="jaxexec-kernel-"))
-        library = folder / "ladder.so"
+        self._folder = tempfile.TemporaryDirectory(prefix="jaxexec-kernel-")
+        library = Path(self._folder.name) / "ladder.so"
         subprocess.run(["gcc", *FLAGS, f"-DREAL={real}", str(SOURCE), "-o", str(library), "-lmvec", "-lm"], check=True)
         self._solve = ctypes.CDLL(str(library)).solve
         self._solve.restype = ctypes.c_long

@@ -25,6 +25,8 @@ def clean(
     timezone: str | None = None,
     session: str = "09:30-16:00",
     quote_exchange: str | None = None,
+    max_spread: float | None = None,
+    max_spread_multiple: float | None = None,
     memory: float = 1.0,
     resume: Flag = False,
     common: Common = DEFAULT,
@@ -42,6 +44,8 @@ def clean(
         timezone: The exchange's zone, where times are universal, such as America/New_York.
         session: Hours of the trading day; auto takes the six and a half hours with the most trades.
         quote_exchange: Use quotes of this exchange only.
+        max_spread: Drop quotes that are wider than this, in currency.
+        max_spread_multiple: Drop quotes wider than this many times the stock's median spread of the day.
         memory: Gigabytes to use, about; Parquet files of more are signed part by part, by symbol.
         resume: Leave the parts that a run that was cut short wrote with the same options, and do the others.
     """
@@ -58,6 +62,8 @@ def clean(
         "interpolate": interpolate,
         "timezone": timezone,
         "quote_exchange": quote_exchange,
+        "max_spread": max_spread,
+        "max_spread_multiple": max_spread_multiple,
     }
     hours = hours_of(session)
     with open_run("clean", common, {**options, "session": session}, inputs) as run:
