@@ -18,6 +18,7 @@ from jaxexec.numerics.arrays import safe_power
 from jaxexec.numerics.moments import BLOCKS, inverse_definite, most_newey_west_lags, newey_west_lags
 
 Rule = Literal["newey-west-fixed", "newey-west-1994", "andrews"]
+_MOST_TAPS = 24  # beyond so many lags, sums over 1, 2, 4, … steps are less work
 _BARTLETT = 1.1447  # of both automatic rules, for Bartlett weights
 _LARGEST_ROOT = 0.97  # beyond it the bandwidth of Andrews' rule explodes (Andrews and Monahan 1992)
 
@@ -130,10 +131,25 @@ def bartlett(
     own = products(scores, scores)
     if longest == 0:
         return own
-    total, first = trailing_sums(scores, age, lags, longest)
+    if longest <= _MOST_TAPS:
+        weighted = _weighted_taps(scores, age, bandwidth, lags, longest)
+    else:
+        total, first = trailing_sums(scores, age, lags, longest)
+        weighted = total - first / bandwidth[None, None]
     # Computed once, and not again within each of the sums that read it.
-    half = products(scores, lax.optimization_barrier(total - first / bandwidth[None, None]))
+    half = products(scores, lax.optimization_barrier(weighted))
     return half + transpose(half) - own
+
+
+def _weighted_taps(scores, age, bandwidth, lags, longest: int) -> Float[Array, "k time lanes"]:
+    """Σ_j (1 − j/S) s_{t−j}, lag by lag: one pass that reads each score once a lag, the least work for few lags."""
+    before = lax.optimization_barrier(jnp.pad(scores, ((0, 0), (longest, 0), (0, 0))))
+    time, weighted = scores.shape[1], scores
+    for lag in range(1, longest + 1):
+        weight = jnp.where(lag <= lags, 1 - lag / bandwidth, 0)
+        here = jnp.where(age >= lag, weight[None], 0)
+        weighted = weighted + here[None] * before[:, longest - lag : longest - lag + time]
+    return weighted
 
 
 def longest_lag(rule: Rule | int, time: int) -> int:
