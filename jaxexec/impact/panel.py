@@ -270,7 +270,9 @@ def glosten_harris(
 
 def _estimated(tape: Tape, method: Method, model: Model) -> Panel:
     segments = checked_segments(tape)
-    estimates = (estimate_tape if adds_up(method) else estimate_in_batches)(segments, model)
+    # Pieces and tiles are cut to a processor's caches; an accelerator takes all rows of many stocks at once.
+    in_pieces = adds_up(method) and jax.default_backend() == "cpu"
+    estimates = (estimate_tape if in_pieces else estimate_in_batches)(segments, model)
     return Panel(tuple(segments.symbols), estimates, method.estimator, method.lags, method)
 
 

@@ -1,6 +1,7 @@
 """Estimates of whole tapes: against statsmodels, across segments, and what a panel shows."""
 
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -13,12 +14,14 @@ from jaxexec.impact import (
     glosten_harris,
     glosten_harris_arrays,
     lanes,
+    passes,
     summarise,
     tape_estimates,
     tape_passes,
 )
 from jaxexec.impact.batches import estimate_in_batches
 from jaxexec.impact.estimates import checked_model
+from jaxexec.impact.regression import checked_method
 from jaxexec.numerics.status import Status
 from tests.impact import simulated_stocks as simulate
 from tests.impact.test_estimates import pooled
@@ -182,6 +185,27 @@ def test_twenty_days_of_different_sizes_compile_a_few_programs():
     assert (new.sum(0) <= 3).all(), new.sum(0)
     assert new.sum() > 0, "an option of its own, so that the programs are new"
     assert not new[5:].any()
+
+
+def test_passes_lower_for_cuda_without_custom_calls(stocks):
+    segments = simulate.tape([(0, stocks[0])]).segments()
+    model = checked_model(
+        "difference", COEFFICIENTS, 5, checked_method("ols", "hac", None, False, "stata", "yule-walker", 1)
+    )
+    tape = tape_estimates.lay_out_tape(segments, model)
+    lanes_of = jax.ShapeDtypeStruct((lanes.WIDTH,), float)
+    slopes, means = (jax.ShapeDtypeStruct((k, lanes.WIDTH), float) for k in (4, 5))
+    rows, failed = (jax.ShapeDtypeStruct((lanes.WIDTH,), kind) for kind in (int, bool))
+    flow = passes.OrderFlow(lanes_of, lanes_of, lanes_of, means, lanes_of, rows, failed)
+    equation = {"form": "difference", "terms": COEFFICIENTS}
+    line = tape_passes.Line(slopes, means)
+    for program, arguments, options in (
+        (tape_passes.flow_sums, (lanes_of,), {"order": 5, "halo": 37}),
+        (tape_passes.column_products, (flow,), {**equation, "halo": 37}),
+        (tape_passes.score_sums, (flow, line), {**equation, "covariance": "hac", "reach": 32}),
+    ):
+        exported = jax.export.export(program, platforms=["cuda"])(tape.chunks[0], *arguments, **options)
+        assert set(re.findall(r"custom_call @(\w+)", exported.mlir_module())) == set()
 
 
 def test_works_in_float64_where_jax_is_in_32_bits(panel, stocks):
