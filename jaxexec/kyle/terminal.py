@@ -1,0 +1,88 @@
+"""How much is left unknown at the end: the one root of the equilibrium, in z = log(Σ_T/Σ_0).
+
+A pass from the last period to the first turns z into log Σ_0; the right z is where that is what it should be. For one
+insider and a risk-neutral market maker log Σ_0 rises with z from −∞ to ∞, so that there is one root and one linear
+equilibrium. If nobody minds risk it is z plus a constant, and a single pass solves it.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxexec.kyle.recursion import Front, Game, Preference, backward, before
+
+_MOST_STEPS = 100
+_STEEPEST = 4.0  # steps away from a root that has been seen from one side only; slopes of 0.24 have been met
+
+
+class Search(NamedTuple):
+    """Where the root is looked for next, the ends of its bracket and whether each has been seen, the last residual."""
+
+    z: Float[Array, ""]
+    low: Float[Array, ""]
+    high: Float[Array, ""]
+    seen: Bool[Array, "2"]
+    residual: Float[Array, ""]
+    done: Bool[Array, ""]
+    steps: Int[Array, ""]
+
+
+def last_log_variance(game: Game, preference: Preference) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    """(z, passes). Newton's method, of which a step counts only if the residual has halved since the one before.
+
+    Without that condition it runs in a cycle of two where log Σ_0 is a sigmoid of z: CARA, Γ = 1, 50 periods.
+    """
+    neutral = game._replace(risk=jnp.zeros_like(game.risk), maker_risk=jnp.zeros_like(game.maker_risk))
+    nothing = jnp.zeros_like(game.risk)
+    start = -backward(nothing, neutral, preference)[0].log_variance
+    dtype, periods = start.dtype, game.swing.shape[0]
+    eps = float(jnp.finfo(dtype).eps)
+    enough = eps**0.6  # the Newton step that follows squares it
+
+    def unfinished(s: Search) -> Array:
+        return ~s.done & (s.steps < _MOST_STEPS)
+
+    def narrow(s: Search) -> Search:
+        residual, slope = residual_and_slope(s.z, game, preference)
+        below = residual < 0
+        low, high = jnp.where(below, s.z, s.low), jnp.where(below, s.high, s.z)
+        seen = s.seen | jnp.stack([below, ~below])
+        newton = s.z - residual / jnp.where(slope > 0, slope, 1)
+        settled = (jnp.abs(residual) <= enough) & (slope > 0)
+        sound = (slope > 0) & (newton > low) & (newton < high) & (jnp.abs(residual) <= 0.5 * jnp.abs(s.residual))
+        outward = jnp.clip(s.z - _STEEPEST * residual, low, high)
+        safe = jnp.where(jnp.all(seen), (low + high) / 2, outward)
+        closed = high - low <= 2 * eps * jnp.maximum(1, jnp.abs(s.z))
+        done = settled | closed | ~jnp.isfinite(residual)
+        z = jnp.where(settled | sound, newton, safe)
+        return Search(jnp.where(jnp.isfinite(residual), z, s.z), low, high, seen, residual, done, s.steps + 1)
+
+    begin = Search(
+        z=start,
+        low=-periods * jnp.log1p(game.insiders),
+        high=jnp.zeros_like(start),
+        seen=jnp.zeros(2, bool),
+        residual=jnp.full_like(start, jnp.inf),
+        done=jnp.asarray(False),
+        steps=jnp.asarray(0, jnp.int32),
+    )
+    end = lax.while_loop(unfinished, narrow, begin)
+    return end.z, end.steps
+
+
+def residual_and_slope(
+    z: Float[Array, ""], game: Game, preference: Preference
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """log Σ_0 that z leads to, less what it should be, which is 0; and its derivative with respect to z."""
+
+    def step(fronts: tuple[Front, Front], row: tuple[Array, Array]) -> tuple[tuple[Front, Front], None]:
+        here = game._replace(swing=row[0], step=row[1])
+        return jax.jvp(lambda front: before(front, here, preference), (fronts[0],), (fronts[1],)), None
+
+    nothing, whole = jnp.zeros_like(z), jnp.ones_like(z)
+    last = Front(nothing, z), Front(nothing, whole)
+    (first, moved), _ = lax.scan(step, last, (game.swing, game.step), reverse=True)
+    return first.log_variance, moved.log_variance
