@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxexec.kyle.implicit import Fronts, fronts
-from jaxexec.kyle.recursion import Game, Period, Preference, period
+from jaxexec.kyle.recursion import Front, Game, Period, Preference, period
 from jaxexec.numerics.arrays import as_float, check, unify
 from jaxexec.numerics.status import Status, poison, replace_where, taint
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 PREFERENCES = ("local", "cara")
 _POSITIVE = ("prior_variance", "noise_variance")
-# Rounding errors of all periods may point one way: half the digits of a relative 1e-4 in float32 at 1,000 periods.
-_ROUNDINGS, _LOOSE = 0.5, 1e-4
+_ENOUGH, _LOOSE = {64: 1e-10, 32: 3e-5}, 1e-4
+_ROUNDINGS = 0.5  # of each period, should they all point one way: float32 ends at some 1,700 periods
 
 
 class Equilibrium(eqx.Module):
@@ -178,7 +178,9 @@ def _check_periods(periods: Any) -> None:
 
 def _inputs(values: dict[str, ArrayLike], periods: int) -> _Inputs:
     """Checked inputs of one dtype, the noise of every period."""
-    arrays = {name: as_float(name, value) for name, value in values.items()}
+    # Whole numbers decide no dtype: the count of insiders is one.
+    loose = {name: float(value) if type(value) is int else value for name, value in values.items()}
+    arrays = {name: as_float(name, value) for name, value in loose.items()}
     for name, array in arrays.items():
         allowed = ((), (periods,)) if name == "noise_variance" else ((),)
         if array.shape not in allowed:
@@ -200,7 +202,8 @@ def _solve(inputs: _Inputs, preference: Preference) -> Equilibrium:
     safe = _Inputs(*(replace_where(jnp.broadcast_to(refused, x.shape), x, jnp.ones_like(x)) for x in inputs))
     game = _without_units(safe)
     found = fronts(game, preference)
-    now = period(*found.periods, game, preference)
+    # Computed again for derivatives: cheaper than to store what they need.
+    answers, now = jax.checkpoint(functools.partial(_with_units, preference=preference))(safe, found.periods, game)
     residual = lax.stop_gradient(_worst_residual(found, now, game, preference))
     status = _status(refused, residual, found, now)
     failed = status > Status.LOCAL
@@ -210,9 +213,8 @@ def _solve(inputs: _Inputs, preference: Preference) -> Equilibrium:
         # What is poisoned must be finite in failed lanes, if gradients beside them are to stay finite.
         return poison(jnp.where(failed, 0, x) + everywhere, jnp.broadcast_to(failed, x.shape))
 
-    answers = {name: spoilt(x) for name, x in _with_units(safe, found, now, preference).items()}
     return Equilibrium(
-        **answers,
+        **{name: spoilt(x) for name, x in answers.items()},
         **inputs._asdict(),
         preference=preference,
         residual=jnp.where(jnp.isfinite(residual), residual, jnp.finfo(residual.dtype).max),
@@ -242,21 +244,22 @@ def _without_units(inputs: _Inputs) -> Game:
     )
 
 
-def _with_units(inputs: _Inputs, found: Fronts, now: Period, preference: Preference) -> dict[str, Array]:
-    """The fields of the answer."""
-    spread = jnp.sqrt(inputs.prior_variance) * jnp.exp(found.periods.log_variance / 2)  # √Σ_t
+def _with_units(inputs: _Inputs, front: Front, game: Game, preference: Preference) -> tuple[dict[str, Array], Period]:
+    """The fields of the answer, and the periods they are made of."""
+    now = period(*front, game, preference)
+    spread = jnp.sqrt(inputs.prior_variance) * jnp.exp(front.log_variance / 2)  # √Σ_t
     noise = jnp.sqrt(inputs.noise_variance)
     unit, gain = spread / noise, spread * noise
-    variance = inputs.prior_variance * jnp.exp(found.periods.log_variance)
+    variance = inputs.prior_variance * jnp.exp(front.log_variance)
     kept = 1 - now.share
     curvature = unit_inverse(now.curvature, spread, noise)
-    lost = found.periods.later * now.share * gain
+    lost = front.later * now.share * gain
     if preference == "cara":
         lost = lost * _log1p_ratio(now.penalty)
     constant = lax.cumsum(lost, reverse=True)
     whole = now.impact + now.premium
     profit = now.impact / inputs.insiders * gain * (kept - now.premium * now.impact) / kept
-    return {
+    answers = {
         "intensity": unit_inverse(now.impact / inputs.insiders, spread, noise),
         "price_impact": unit * now.impact,
         "transitory_impact": unit * now.premium,
@@ -269,6 +272,7 @@ def _with_units(inputs: _Inputs, found: Fronts, now: Period, preference: Prefere
         "market_maker_profit": jnp.sum(now.premium * gain / kept),
         "value": curvature[0] * inputs.prior_variance + constant[0],
     }
+    return answers, now
 
 
 def unit_inverse(x: Array, spread: Array, noise: Array) -> Array:
@@ -280,7 +284,9 @@ def _log1p_ratio(z: Array) -> Array:
     """log(1 + z)/z for z ≥ 0, smooth at 0."""
     small = z < 1e-3
     inside = jnp.where(small, 1, z)
-    return jnp.where(small, 1 - z * (1 / 2 - z * (1 / 3 - z * (1 / 4 - z * (1 / 5 - z / 6)))), jnp.log1p(inside) / inside)
+    return jnp.where(
+        small, 1 - z * (1 / 2 - z * (1 / 3 - z * (1 / 4 - z * (1 / 5 - z / 6)))), jnp.log1p(inside) / inside
+    )
 
 
 def _worst_residual(found: Fronts, now: Period, game: Game, preference: Preference) -> Array:
@@ -295,10 +301,10 @@ def _worst_residual(found: Fronts, now: Period, game: Game, preference: Preferen
 
 
 def _status(refused: Array, residual: Array, found: Fronts, now: Period) -> Array:
-    eps, periods = float(jnp.finfo(residual.dtype).eps), now.impact.shape[0]
-    rounding = eps * (64 + periods)
-    coarse = _ROUNDINGS * eps * periods > _LOOSE
+    finfo = jnp.finfo(residual.dtype)
+    enough = _ENOUGH[finfo.bits]
+    coarse = _ROUNDINGS * float(finfo.eps) * now.impact.shape[0] > _LOOSE
     sound = jnp.all((now.share > 0) & (now.share < 1) & (now.concavity > 0)) & jnp.isfinite(residual)
-    good = jnp.where(residual <= rounding, Status.OK_INACCURATE if coarse else Status.OK, Status.OK_INACCURATE)
-    converged = jnp.where(residual <= max(_LOOSE, rounding), good, Status.MAX_STEPS)
+    good = jnp.where(residual <= enough, Status.OK_INACCURATE if coarse else Status.OK, Status.OK_INACCURATE)
+    converged = jnp.where(residual <= _LOOSE, good, Status.MAX_STEPS)
     return jnp.where(refused, Status.NONFINITE_INPUT, jnp.where(sound, converged, Status.NONFINITE_INTERNAL))

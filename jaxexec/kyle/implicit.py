@@ -51,11 +51,14 @@ def _solved_jvp(preference, primals, tangents):
     forcing = Game(*(jnp.broadcast_to(x, later.shape) for x in moved))
     zeros, ones = jnp.zeros_like(later), jnp.ones_like(later)
 
+    # Computed again where it is needed: cheaper than to store what its derivatives need.
+    map_back = jax.checkpoint(lambda f, g: before(f, g, preference))
+
     def to_front(direction: Front) -> Front:
-        return jax.jvp(lambda f: before(f, wide, preference), (front,), (direction,))[1]
+        return jax.jvp(lambda f: map_back(f, wide), (front,), (direction,))[1]
 
     by_later, by_log = to_front(Front(ones, zeros)), to_front(Front(zeros, ones))
-    by_game = jax.jvp(lambda g: before(front, g, preference), (wide,), (forcing,))[1]
+    by_game = jax.jvp(lambda g: map_back(front, g), (wide,), (forcing,))[1]
 
     def travel(last: Front, push: Front) -> tuple[Front, Front]:
         def step(f: Front, row: tuple[Front, Front, Front]) -> tuple[Front, Front]:
@@ -71,4 +74,3 @@ def _solved_jvp(preference, primals, tangents):
     dz = -gone.log_variance / slope.log_variance
     tangent = [c + r * dz for c, r in zip(change, rise, strict=True)]
     return (later, log_variance, residual, passes), (*tangent, nothing, nothing)
-

@@ -4,7 +4,7 @@ Let g_t = v − p̂_{t−1} be what the market maker does not know, m insiders t
 p̂_t = p̂_{t−1} + λ_t y_t and p_t = p̂_{t−1} + Λ_t y_t with Λ = λ + δ, δ_t = ½ρΣ_t. An insider with the value function
 A_{t+1} g² + B_{t+1} and the risk aversion γ trades so that (with g = γ/2 the weight of the variance, D > 0)
 
-    2Dβ = h − 2Aλk [− 4gAλkδs],    D = Λ + gΛ²s − Aλ²,    h = 1 − (m − 1)Λβ,    k = 1 − (m − 1)λβ,
+    2Dβ = h − 2Aλk [− 4gAλδs],    D = Λ + gΛ²s − Aλ²,    h = 1 − (m − 1)Λβ,    k = 1 − (m − 1)λβ,
 
 the part in brackets under CARA only, and the market maker filters: mβ = λs/Σ_t, Σ_{t−1} = Σ_t/(1 − mλβ). In units of
 U = √(Σ_t/s_t) with a = A/U, μ = λ/U = 1/x, d = δ/U, G = gUs this is the cubic of `depth`, mλβ = μ², and
@@ -63,9 +63,7 @@ class Period(NamedTuple):
     share: Float[Array, "..."]
 
 
-def period(
-    later: Float[Array, "..."], log_variance: Float[Array, "..."], game: Game, preference: Preference
-) -> Period:
+def period(later: Float[Array, "..."], log_variance: Float[Array, "..."], game: Game, preference: Preference) -> Period:
     """A period's equilibrium, from a = A_{t+1}/U and log(Σ_t/Σ_0). Elementwise."""
     scale = jnp.exp(log_variance / 2) * game.swing
     risk, premium, count = game.risk * scale, game.maker_risk * scale, game.insiders
@@ -99,9 +97,7 @@ def before(front: Front, game: Game, preference: Preference) -> Front:
     return Front(now.curvature * game.step / jnp.sqrt(kept), front.log_variance - jnp.log1p(-now.share))
 
 
-def backward(
-    log_last: Float[Array, ""], game: Game, preference: Preference
-) -> tuple[Front, Front]:
+def backward(log_last: Float[Array, ""], game: Game, preference: Preference) -> tuple[Front, Front]:
     """(the front before period 1, the fronts of all periods) from log(Σ_T/Σ_0) at the end."""
 
     def step(front: Front, row: tuple[Array, Array]) -> tuple[Front, Front]:

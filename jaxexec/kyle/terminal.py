@@ -15,11 +15,11 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxexec.kyle.recursion import Front, Game, Preference, backward, before
 
 _MOST_STEPS = 100
-_STEEPEST = 4.0  # steps away from a root that has been seen from one side only; slopes of 0.24 have been met
+_FAR = 4.0
 
 
 class Search(NamedTuple):
-    """Where the root is looked for next, the ends of its bracket and whether each has been seen, the last residual."""
+    """Where the root is looked for next, the ends of its bracket, whether each has been looked at, the last residual."""
 
     z: Float[Array, ""]
     low: Float[Array, ""]
@@ -35,9 +35,7 @@ def last_log_variance(game: Game, preference: Preference) -> tuple[Float[Array, 
 
     Without that condition it runs in a cycle of two where log Σ_0 is a sigmoid of z: CARA, Γ = 1, 50 periods.
     """
-    neutral = game._replace(risk=jnp.zeros_like(game.risk), maker_risk=jnp.zeros_like(game.maker_risk))
-    nothing = jnp.zeros_like(game.risk)
-    start = -backward(nothing, neutral, preference)[0].log_variance
+    start = _start(game, preference)
     dtype, periods = start.dtype, game.swing.shape[0]
     eps = float(jnp.finfo(dtype).eps)
     enough = eps**0.6  # the Newton step that follows squares it
@@ -52,17 +50,21 @@ def last_log_variance(game: Game, preference: Preference) -> tuple[Float[Array, 
         seen = s.seen | jnp.stack([below, ~below])
         newton = s.z - residual / jnp.where(slope > 0, slope, 1)
         settled = (jnp.abs(residual) <= enough) & (slope > 0)
-        sound = (slope > 0) & (newton > low) & (newton < high) & (jnp.abs(residual) <= 0.5 * jnp.abs(s.residual))
-        outward = jnp.clip(s.z - _STEEPEST * residual, low, high)
-        safe = jnp.where(jnp.all(seen), (low + high) / 2, outward)
+        closer = jnp.abs(residual) <= 0.5 * jnp.abs(s.residual)
+        sound = (slope > 0) & (newton > low) & (newton < high) & closer
+        # While the root has been seen from one side only, farther than Newton's step: rather beyond it than short of it.
+        outward = s.z - residual * jnp.maximum(_FAR, 1 / jnp.where(slope > 0, slope, 1))
+        safe = jnp.where(jnp.all(seen), (low + high) / 2, jnp.clip(outward, low, high))
         closed = high - low <= 2 * eps * jnp.maximum(1, jnp.abs(s.z))
         done = settled | closed | ~jnp.isfinite(residual)
         z = jnp.where(settled | sound, newton, safe)
         return Search(jnp.where(jnp.isfinite(residual), z, s.z), low, high, seen, residual, done, s.steps + 1)
 
+    # No period can teach more than a last one of risk-neutral insiders: Σ_t ≥ Σ_{t−1}/(m + 1).
+    least = -periods * jnp.log1p(game.insiders)
     begin = Search(
-        z=start,
-        low=-periods * jnp.log1p(game.insiders),
+        z=jnp.maximum(start, least),
+        low=least,
         high=jnp.zeros_like(start),
         seen=jnp.zeros(2, bool),
         residual=jnp.full_like(start, jnp.inf),
@@ -71,6 +73,19 @@ def last_log_variance(game: Game, preference: Preference) -> tuple[Float[Array, 
     )
     end = lax.while_loop(unfinished, narrow, begin)
     return end.z, end.steps
+
+
+def _start(game: Game, preference: Preference) -> Float[Array, ""]:
+    """z where nobody minds risk; under CARA, less by as much as the limit of many periods is.
+
+    There Σ just before the end is proportional to (1 − t)/(1 + αλ_0 t) with λ_0 = (α + √(α² + 4))/2, α = 2Γ√T.
+    """
+    neutral = game._replace(risk=jnp.zeros_like(game.risk), maker_risk=jnp.zeros_like(game.maker_risk))
+    start = -backward(jnp.zeros_like(game.risk), neutral, preference)[0].log_variance
+    if preference == "local":
+        return start
+    alpha = 2 * game.risk * game.swing.shape[0] ** 0.5
+    return start - jnp.log1p(alpha * (alpha + jnp.sqrt(alpha * alpha + 4)) / 2)
 
 
 def residual_and_slope(
