@@ -1,5 +1,18 @@
 """Kyle's equilibrium: an informed trader, noise, and a market maker who learns. It shares floor 0 only."""
 
+from jaxexec.kyle.closed_forms import ContinuousLimit, OnePeriod, continuous_limit, one_period
 from jaxexec.kyle.equilibrium import Equilibrium, solve
+from jaxexec.kyle.simulation import Deviation, EquilibriumPaths, deviate, simulate
 
-__all__ = ["Equilibrium", "solve"]
+__all__ = [
+    "ContinuousLimit",
+    "Deviation",
+    "Equilibrium",
+    "EquilibriumPaths",
+    "OnePeriod",
+    "continuous_limit",
+    "deviate",
+    "one_period",
+    "simulate",
+    "solve",
+]

@@ -144,8 +144,8 @@ def solve(
     Source: Kyle, Continuous auctions and insider trading, Econometrica 53 (1985), Theorem 2 (risk-neutral);
     Subrahmanyam, Risk aversion, market liquidity, and price efficiency, RFS 4 (1991) (one period); Holden and
     Subrahmanyam, Long-lived private information and imperfect competition, J. Finance 47 (1992) (several insiders), and
-    Risk aversion, imperfect competition, and long-lived information, Economics Letters 44 (1994) (CARA). The risk-averse
-    market maker and both preferences in one recursion are derived here (`docs/concepts/equilibrium.md`).
+    Risk aversion, imperfect competition, and long-lived information, Economics Letters 44 (1994) (CARA).
+    The risk-averse market maker and both preferences in one recursion are derived here.
     """
     _check_periods(periods)
     if preference not in PREFERENCES:
@@ -257,7 +257,6 @@ def _with_units(inputs: _Inputs, front: Front, game: Game, preference: Preferenc
     if preference == "cara":
         lost = lost * _log1p_ratio(now.penalty)
     constant = lax.cumsum(lost, reverse=True)
-    whole = now.impact + now.premium
     profit = now.impact / inputs.insiders * gain * (kept - now.premium * now.impact) / kept
     answers = {
         "intensity": unit_inverse(now.impact / inputs.insiders, spread, noise),
@@ -290,7 +289,7 @@ def _log1p_ratio(z: Array) -> Array:
 
 
 def _worst_residual(found: Fronts, now: Period, game: Game, preference: Preference) -> Array:
-    """The larger of |log Σ_0| and the first-order conditions' residuals, relative to the marginal profit at no trade."""
+    """The larger of |log Σ_0| and the first-order conditions' residuals; the marginal profit of no trade is 1."""
     count, later, mu = game.insiders, found.periods.later, now.impact
     others = 1 - 1 / count
     marginal = 1 - others * mu * (mu + now.premium) - 2 * later * mu * (1 - others * now.share)

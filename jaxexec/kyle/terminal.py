@@ -19,7 +19,7 @@ _FAR = 4.0
 
 
 class Search(NamedTuple):
-    """Where the root is looked for next, the ends of its bracket, whether each has been looked at, the last residual."""
+    """Where to look next, the ends of the bracket, whether each has been looked at, the last residual."""
 
     z: Float[Array, ""]
     low: Float[Array, ""]
@@ -52,7 +52,7 @@ def last_log_variance(game: Game, preference: Preference) -> tuple[Float[Array, 
         settled = (jnp.abs(residual) <= enough) & (slope > 0)
         closer = jnp.abs(residual) <= 0.5 * jnp.abs(s.residual)
         sound = (slope > 0) & (newton > low) & (newton < high) & closer
-        # While the root has been seen from one side only, farther than Newton's step: rather beyond it than short of it.
+        # While the root has been seen from one side only: rather beyond it than short of it.
         outward = s.z - residual * jnp.maximum(_FAR, 1 / jnp.where(slope > 0, slope, 1))
         safe = jnp.where(jnp.all(seen), (low + high) / 2, jnp.clip(outward, low, high))
         closed = high - low <= 2 * eps * jnp.maximum(1, jnp.abs(s.z))

@@ -1,4 +1,4 @@
-"""The equations that define the equilibrium, in NumPy and in units, as the model states them. No part of the package."""
+"""The equations that define the equilibrium, in NumPy and in units, as the model states them."""
 
 import numpy as np
 

@@ -108,7 +108,7 @@ def test_random_sets_over_twelve_orders_of_magnitude(periods, count, preference)
 
 
 def test_newton_alone_runs_in_a_cycle():
-    """CARA, ½γ = 1, 50 periods: log Σ_0 is a sigmoid of log Σ_T, and bracketed Newton from the neutral start circles."""
+    """CARA, ½γ = 1, 50 periods: log Σ_0 is a sigmoid of log Σ_T, on which bracketed Newton goes in circles."""
     one, ones = jnp.ones(()), jnp.ones(50)
     game = Game(one, jnp.zeros(()), one, ones, ones)
     evaluate = jax.jit(functools.partial(residual_and_slope, preference="cara"))
@@ -241,7 +241,7 @@ def test_second_derivatives():
 
 
 def test_value_at_risk_neutral_start_has_derivatives():
-    """The utility falls with γ by half the variance, ½Σ λ²s β²Σ_{t−1}: the envelope of one who is alone in γ's change."""
+    """One period at γ = 0, where the root starts exactly."""
     gradient = jax.jit(jax.grad(lambda g: jx.kyle.solve(1.0, jnp.ones(1), 1, g, "local", 0.0, 1.0).value))(0.0)
     # b⁴ + Γb³ = 1 with Γ = γ: b' = −1/4 and value b/2 at Γ = 0.
     assert gradient == pytest.approx(-1 / 8, rel=1e-12)
