@@ -188,8 +188,8 @@ def mistaken(equilibrium: Equilibrium, shares: ArrayLike, risk_aversion: ArrayLi
 
         f_t = (c_{t+1} − λ_t(1 + γsδ))/(c_{t+1} + δ_t(2 + γsδ)) of what is left, all of it in the last,
 
-    of which the cost is ½c_t x². Where λ_t falls fast, as it does before a CARA insider, the best reply may first trade the
-    other way: who moves the price while impact is high, and trades while it is low, manipulates it. One who minds risk
+    of which the cost is ½c_t x². Where λ_t falls fast, as it does before a CARA insider, the best reply may first
+    trade the other way: who moves the price while impact is high, and trades while it is low, manipulates it. One who minds risk
     too little could do so without end; the status is then UNBOUNDED.
 
     Args:

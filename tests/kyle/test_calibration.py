@@ -62,7 +62,7 @@ def test_halving_the_errors_halves_the_standard_errors():
 
 def test_no_risk_aversion_is_the_end_of_the_range():
     impact, volume = profiles(gamma=0.0)
-    falling = impact * (1 + 1e-3 * np.linspace(-1, 1, 8))  # flatter than any risk aversion makes it
+    falling = impact * (1 - 1e-3 * np.linspace(-1, 1, 8))  # faster than at any risk aversion, which flattens it
     found = jx.kyle.fit(falling, volume, noise_profile=PROFILE)
     assert found.flags & jx.Flag.CLIPPED
     assert found.risk_aversion == 0
