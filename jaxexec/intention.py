@@ -188,9 +188,9 @@ def mistaken(equilibrium: Equilibrium, shares: ArrayLike, risk_aversion: ArrayLi
 
         f_t = (c_{t+1} − λ_t(1 + γsδ))/(c_{t+1} + δ_t(2 + γsδ)) of what is left, all of it in the last,
 
-    of which the cost is ½c_t x². Where λ_t falls fast, as it does before a CARA insider, the best reply may first
-    trade the other way: who moves the price while impact is high, and trades while it is low, manipulates it. One who minds risk
-    too little could do so without end; the status is then UNBOUNDED.
+    of which the cost is ½c_t x². Where λ_t falls fast, as it does before a CARA insider, the best reply may first trade
+    the other way: who moves the price while impact is high, and trades while it is low, manipulates it. One who minds
+    risk too little could do so without end; the status is then UNBOUNDED.
 
     Args:
         equilibrium: with one insider, for whom the liquidator is taken.
@@ -282,7 +282,7 @@ class Comparison(eqx.Module):
         """Shares left to trade over the periods, a matplotlib Figure."""
         from jaxexec.presentation import figures
 
-        lines = {name: np.asarray(s.inventory) for name, s in self._named().items()}
+        lines = {name: np.asarray(s.inventory) for name, s in self._named().items() if s is not self.naive}
         at = np.arange(self.exogenous.inventory.shape[0])
         return figures.trajectories(at, lines, "Why one sells decides how", "period", "shares left")
 
@@ -293,7 +293,7 @@ class Comparison(eqx.Module):
         lines = {name: np.asarray(s.leakage) for name, s in self._named().items()}
         at = np.arange(self.exogenous.inventory.shape[0])
         title = "What the market maker is led to believe"
-        return figures.curves(at, lines, title, "period", "belief, relative to what an informed trader knows")
+        return figures.curves(at, lines, title, "period", "belief (1: what the informed knows)")
 
     def _named(self) -> dict[str, InferredSchedule]:
         names = ("exogenous impact", "informed", "taken for informed", "naive")
