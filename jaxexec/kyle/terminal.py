@@ -38,7 +38,7 @@ def last_log_variance(game: Game, preference: Preference) -> tuple[Float[Array, 
     start = _start(game, preference)
     dtype, periods = start.dtype, game.swing.shape[0]
     eps = float(jnp.finfo(dtype).eps)
-    enough = eps**0.6  # the Newton step that follows squares it
+    enough = eps**0.55  # the Newton step that follows squares it
 
     def unfinished(s: Search) -> Array:
         return ~s.done & (s.steps < _MOST_STEPS)
@@ -80,8 +80,10 @@ def _start(game: Game, preference: Preference) -> Float[Array, ""]:
 
     There Σ just before the end is proportional to (1 − t)/(1 + αλ_0 t) with λ_0 = (α + √(α² + 4))/2, α = 2Γ√T.
     """
-    neutral = game._replace(risk=jnp.zeros_like(game.risk), maker_risk=jnp.zeros_like(game.maker_risk))
-    start = -backward(jnp.zeros_like(game.risk), neutral, preference)[0].log_variance
+    # A zero of its own: the pass is one for a whole batch that shares its noise.
+    nothing = jnp.zeros((), game.swing.dtype)
+    neutral = game._replace(risk=nothing, maker_risk=nothing)
+    start = -backward(nothing, neutral, preference)[0].log_variance + jnp.zeros_like(game.risk)
     if preference == "local":
         return start
     alpha = 2 * game.risk * game.swing.shape[0] ** 0.5
