@@ -202,8 +202,7 @@ def _solve(inputs: _Inputs, preference: Preference) -> Equilibrium:
     safe = _Inputs(*(replace_where(jnp.broadcast_to(refused, x.shape), x, jnp.ones_like(x)) for x in inputs))
     game = _without_units(safe)
     found = fronts(game, preference)
-    # Computed again for derivatives: cheaper than to store what they need.
-    answers, now = jax.checkpoint(functools.partial(_with_units, preference=preference))(safe, found.periods, game)
+    answers, now = _with_units(safe, found.periods, game, preference)
     residual = lax.stop_gradient(_worst_residual(found, now, game, preference))
     status = _status(refused, residual, found, now)
     failed = status > Status.LOCAL

@@ -51,14 +51,9 @@ def _solved_jvp(preference, primals, tangents):
     forcing = Game(*(jnp.broadcast_to(x, later.shape) for x in moved))
     zeros, ones = jnp.zeros_like(later), jnp.ones_like(later)
 
-    # Computed again where it is needed: cheaper than to store what its derivatives need.
-    map_back = jax.checkpoint(lambda f, g: before(f, g, preference))
-
-    def to_front(direction: Front) -> Front:
-        return jax.jvp(lambda f: map_back(f, wide), (front,), (direction,))[1]
-
+    _, to_front = jax.linearize(lambda f: before(f, wide, preference), front)
     by_later, by_log = to_front(Front(ones, zeros)), to_front(Front(zeros, ones))
-    by_game = jax.jvp(lambda g: map_back(front, g), (wide,), (forcing,))[1]
+    by_game = jax.jvp(lambda g: before(front, g, preference), (wide,), (forcing,))[1]
 
     def travel(last: Front, push: Front) -> tuple[Front, Front]:
         def step(f: Front, row: tuple[Front, Front, Front]) -> tuple[Front, Front]:

@@ -16,6 +16,7 @@ from jaxexec.kyle.recursion import Front, Game, Preference, backward, before
 
 _MOST_STEPS = 100
 _FAR = 4.0
+_DISCRETE = 24.0  # seen at 50, 100 and 1,000 periods: how far these are from their limit
 
 
 class Search(NamedTuple):
@@ -86,8 +87,10 @@ def _start(game: Game, preference: Preference) -> Float[Array, ""]:
     start = -backward(nothing, neutral, preference)[0].log_variance + jnp.zeros_like(game.risk)
     if preference == "local":
         return start
-    alpha = 2 * game.risk * game.swing.shape[0] ** 0.5
-    return start - jnp.log1p(alpha * (alpha + jnp.sqrt(alpha * alpha + 4)) / 2)
+    periods = game.swing.shape[0]
+    alpha = 2 * game.risk * periods**0.5
+    hurried = jnp.log1p(alpha * (alpha + jnp.sqrt(alpha * alpha + 4)) / 2)
+    return start - jnp.maximum(hurried - _DISCRETE / periods * jnp.log1p(alpha), 0)
 
 
 def residual_and_slope(
