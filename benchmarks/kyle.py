@@ -120,7 +120,7 @@ def _gradient(count: int, periods: int, quick: bool) -> harness.Row:
     plain = harness.compiled(jax.vmap(value), inputs)
     both = harness.compiled(jax.vmap(jax.value_and_grad(value)), inputs)
     alone, together = harness.median_seconds(plain.run, both.run, repeats=2 if quick else 9)
-    step = 1e-5
+    step = 1e-4
     up, down = (jax.vmap(value)(inputs | {"gamma": gammas * (1 + s)}) for s in (step, -step))
     difference = np.asarray(up - down) / (2 * step * gammas)
     error = np.max(np.abs(np.asarray(both.result[1]["gamma"]) / difference - 1))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PREFERENCES = ("local", "cara")
 _POSITIVE = ("prior_variance", "noise_variance")
-_ENOUGH, _LOOSE = {64: 1e-10, 32: 3e-5}, 1e-4
+_ENOUGH, _LOOSE, _ACCURATE = {64: 1e-10, 32: 3e-5}, {64: 1e-4, 32: 5e-3}, 1e-4
 _ROUNDINGS = 0.5  # of each period, should they all point one way: float32 ends at some 1,700 periods
 
 
@@ -59,8 +59,9 @@ class Equilibrium(eqx.Module):
         residual: how far the defining equations are from holding: the larger of |log Σ_0| the recursion leads to, less
             what it should be, and the cubics' relative residuals. Finite in failed lanes too.
         passes: through the periods, that were needed.
-        status: OK; OK_INACCURATE where float32 cannot give 1e-4 (many thousands of periods); MAX_STEPS or
-            NONFINITE_INTERNAL where no equilibrium was found, NONFINITE_INPUT where a traced parameter is out of range.
+        status: OK; OK_INACCURATE where float32 cannot give 1e-4 (over some 1,700 periods, under CARA some hundred), the
+            error being about the residual; MAX_STEPS or NONFINITE_INTERNAL where no equilibrium was found;
+            NONFINITE_INPUT where a traced parameter is out of range.
     """
 
     intensity: Float[Array, " periods"]
@@ -301,8 +302,8 @@ def _worst_residual(found: Fronts, now: Period, game: Game, preference: Preferen
 def _status(refused: Array, residual: Array, found: Fronts, now: Period) -> Array:
     finfo = jnp.finfo(residual.dtype)
     enough = _ENOUGH[finfo.bits]
-    coarse = _ROUNDINGS * float(finfo.eps) * now.impact.shape[0] > _LOOSE
+    coarse = _ROUNDINGS * float(finfo.eps) * now.impact.shape[0] > _ACCURATE
     sound = jnp.all((now.share > 0) & (now.share < 1) & (now.concavity > 0)) & jnp.isfinite(residual)
     good = jnp.where(residual <= enough, Status.OK_INACCURATE if coarse else Status.OK, Status.OK_INACCURATE)
-    converged = jnp.where(residual <= _LOOSE, good, Status.MAX_STEPS)
+    converged = jnp.where(residual <= _LOOSE[finfo.bits], good, Status.MAX_STEPS)
     return jnp.where(refused, Status.NONFINITE_INPUT, jnp.where(sound, converged, Status.NONFINITE_INTERNAL))

@@ -2,7 +2,9 @@
 
 A pass from the last period to the first turns z into log Σ_0; the right z is where that is what it should be. For one
 insider and a risk-neutral market maker log Σ_0 rises with z from −∞ to ∞, so that there is one root and one linear
-equilibrium. If nobody minds risk it is z plus a constant, and a single pass solves it.
+equilibrium. Several insiders or a risk-averse market maker alone leave it so in all scans; both together, with noise
+that jumps for a hundred periods, make it dip by some hundredths in places. If nobody minds risk it is z plus a
+constant, and a single pass solves it.
 """
 
 from typing import NamedTuple

@@ -126,6 +126,23 @@ def test_newton_alone_runs_in_a_cycle():
     assert found.price_impact[0] == pytest.approx(0.407081574759, rel=1e-11)
 
 
+def test_what_is_left_unknown_rises_with_what_was():
+    """So that the root is the only one: scanned where no theorem says so, several insiders or ρ > 0, not both."""
+    rng, lanes, points, periods = np.random.default_rng(3), 24, 100, 60
+
+    def scan(gamma, rho, m, swing, step):
+        z = -periods * jnp.log1p(m) * jnp.linspace(0, 1, points)
+        return jax.vmap(lambda at: residual_and_slope(at, Game(gamma, rho, m, swing, step), "local")[1])(z)
+
+    gamma, rho = np.exp(rng.uniform(-7, 7, (2, lanes)))
+    alone = np.arange(lanes) % 2 == 0
+    m = np.where(alone, 1.0, rng.integers(2, 7, lanes))
+    swing = np.exp(rng.uniform(-1, 1, (lanes, periods)))
+    step = swing / np.concatenate([swing[:, :1], swing[:, :-1]], axis=1)
+    slopes = jax.jit(jax.vmap(scan))(gamma, np.where(alone, rho, 0), m, swing, step)
+    assert np.all(np.asarray(slopes) > 0)
+
+
 def test_preferences_agree_up_to_two_periods_only():
     for periods in (1, 2, 3):
         local, cara = (jx.kyle.solve(1.0, jnp.ones(periods), periods, 2.0, p, 0.0, 1) for p in ("local", "cara"))
@@ -291,6 +308,25 @@ def test_float32_says_where_it_cannot():
     many = jx.kyle.solve(jnp.float32(1), jnp.ones(2000, jnp.float32), 2000, jnp.float32(1))
     assert many.price_impact.dtype == jnp.float32
     assert many.status == jx.Status.OK_INACCURATE
+
+
+def test_float32_of_a_thousand_periods():
+    """To 1e-4 with a local insider; before a CARA one Σ_0 is so sensitive to Σ_T that it is not, and says so."""
+    for preference, status, most in (("local", jx.Status.OK, 1e-4), ("cara", jx.Status.OK_INACCURATE, 5e-3)):
+        exact = jx.kyle.solve(1.0, jnp.ones(1000), 1000, 1.0, preference, 0.0, 1)
+        one = jnp.float32(1)
+        single = jx.kyle.solve(one, jnp.ones(1000, jnp.float32), 1000, one, preference, 0.0, 1)
+        assert single.status == status
+        for field in ("intensity", "price_impact", "posterior_variance", "value_curvature", "expected_profit"):
+            np.testing.assert_allclose(getattr(single, field), getattr(exact, field), rtol=most, err_msg=field)
+
+
+def test_lowers_for_a_gpu_without_custom_calls():
+    def gradient(gamma):
+        return jax.grad(lambda g: jx.kyle.solve(1.0, jnp.ones(4), 4, g, "local", 0.0, 1.0).value)(gamma)
+
+    exported = jax.export.export(jax.jit(jax.vmap(gradient)), platforms=["cuda"])(jnp.ones(3))
+    assert "stablehlo.custom_call" not in exported.mlir_module()
 
 
 def test_a_million_periods():
