@@ -14,6 +14,7 @@ Give a folder to save the pictures: python examples/equilibrium.py docs/assets
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -27,7 +28,11 @@ PERIODS = 50
 constant = np.ones(PERIODS)
 u_shaped = 1 + 3 * np.linspace(-1, 1, PERIODS) ** 2
 u_shaped /= u_shaped.mean()
-cases = {"γ = 0": (0.0, "local"), "γ = 4, local": (4.0, "local"), "γ = 4, CARA": (4.0, "cara")}
+cases: dict[str, tuple[float, Literal["local", "cara"]]] = {
+    "γ = 0": (0.0, "local"),
+    "γ = 4, local": (4.0, "local"),
+    "γ = 4, CARA": (4.0, "cara"),
+}
 
 found = {
     (name, shape): jx.kyle.solve(1.0, noise, PERIODS, gamma, preference)
