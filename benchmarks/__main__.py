@@ -28,6 +28,7 @@ MEASURED = (
     "almgren_chriss",
     "frontier",
     "simulation",
+    "kyle",
     "tape_stage",
     "lee_ready",
     "impact",

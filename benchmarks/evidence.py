@@ -18,7 +18,7 @@ HEAD = "| what | jaxexec | error | peer | | error | faster |\n|---|--:|--:|---|-
 
 SPEED = ("schedules", "mixed", "continuum", "baskets", "almgren_chriss", "frontier", "tape_stage")
 SPEED += ("lee_ready", "impact")
-LIMITS = ("day", "simulation", "start_up", "growth", "reliability")
+LIMITS = ("day", "simulation", "kyle", "start_up", "growth", "reliability")
 
 
 def table(folder: Path = harness.RESULTS) -> str:
@@ -73,14 +73,15 @@ def replaced(text: str, made: str) -> str:
 
 
 MEANING = (
-    "Times are for one order or one trade, of Monte Carlo for a step of a path, of a frontier for all of it, "
-    "compiling apart. On a CPU: processor time on both sides, by the clock for gradients and for what starts up. On "
-    "a GPU: by the clock, the peer on one core of its host. Each line was measured in one process. Errors: of a "
-    "power-law schedule, largest deviation of the inventory from an 80-bit solution, over the order; of a mixed "
-    "one, relative duality gap; of a closed form, relative, against 40 digits; of impact, relative, against the "
-    "peer; of signs, the share of trades with the wrong one; of a gradient, relative, against central differences; "
-    "of Monte Carlo, that of mean and variance in standard errors, for random volume against the peer's; of a "
-    "power-law frontier, relative duality gap. Every row with its notes: `benchmarks/results/`."
+    "Times are for one order, one trade or one equilibrium, of Monte Carlo for a step of a path, of a frontier for "
+    "all of it, compiling apart. On a CPU: processor time on both sides, by the clock for gradients and for what "
+    "starts up. On a GPU: by the clock, the peer on one core of its host. Each line was measured in one process. "
+    "Errors: of a power-law schedule, largest deviation of the inventory from an 80-bit solution, over the order; "
+    "of a mixed one, relative duality gap; of a closed form, relative, against 40 digits; of impact, relative, "
+    "against the peer; of signs, the share of trades with the wrong one; of an equilibrium, the residual of its "
+    "equations; of a gradient, relative, against central differences; of Monte Carlo, that of mean and variance in "
+    "standard errors, for random volume against the peer's; of a power-law frontier, relative duality gap. Every "
+    "row with its notes: `benchmarks/results/`."
 )
 
 _WORDS = {

@@ -12,7 +12,14 @@ from jaxexec import presentation
 ROOT = Path(__file__).parents[1]
 ASSETS = ROOT / "docs" / "assets"
 # Examples that draw their own figures into a folder.
-EXAMPLES = ("thesis_naive_and_instant", "thesis_trajectories", "cost_curve", "note_challenges", "horizons")
+EXAMPLES = (
+    "thesis_naive_and_instant",
+    "thesis_trajectories",
+    "cost_curve",
+    "note_challenges",
+    "horizons",
+    "equilibrium",
+)
 
 
 def main() -> int:

@@ -116,7 +116,7 @@ _HOMES = {
     ),
     "jaxexec.calibration": ("calibrate", "Calibration"),
 }
-_ROOMS = ("tape", "impact", "storage", "presentation", "calibration", "post_trade", "report")
+_ROOMS = ("tape", "impact", "intention", "kyle", "storage", "presentation", "calibration", "post_trade", "report")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -197,6 +197,8 @@ __all__ = [
     "impact_path",
     "implementation_shortfall",
     "infinite_horizon",
+    "intention",
+    "kyle",
     "liquidation_premium",
     "lvar_optimum",
     "manipulation_test",

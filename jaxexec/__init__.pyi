@@ -1,5 +1,7 @@
 from jaxexec import calibration as calibration
 from jaxexec import impact as impact
+from jaxexec import intention as intention
+from jaxexec import kyle as kyle
 from jaxexec import post_trade as post_trade
 from jaxexec import presentation as presentation
 from jaxexec import report as report

@@ -14,10 +14,10 @@ PACKAGE = pathlib.Path(jaxexec.__file__).parent
 FLOORS = [
     {"_version", "numerics", "storage", "presentation"},
     {"market", "costs", "tape", "risk"},
-    {"liquidation", "impact"},
+    {"liquidation", "impact", "kyle"},
     {"basket"},
     {"schedules", "solvers", "transient"},
-    {"frontier", "post_trade", "pricing", "simulation"},
+    {"frontier", "intention", "post_trade", "pricing", "simulation"},
     {"calibration", "scale"},
     {"report"},
     {"cli"},

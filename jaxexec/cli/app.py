@@ -28,6 +28,7 @@ _COMMANDS = {
     "solve": "Parent orders to optimal schedules, each with its certificate.",
     "frontier": "Expected cost against risk, for one order.",
     "simulate": "The distribution of what one order costs, by its best schedule and by even trading.",
+    "equilibrium": "How a market maker who learns prices what an insider knows.",
     "analyse": "Orders and their fills to what they cost, and why.",
     "report": "Folders of results to one self-contained HTML page.",
     "doctor": "Devices, precision, caches and versions, and what to do about what is wrong.",

@@ -19,6 +19,7 @@ _HEADINGS = {
     "solve": "Schedules",
     "frontier": "Efficient frontier",
     "simulate": "What the order may cost",
+    "equilibrium": "What the market maker infers",
     "analyse": "After the trade",
     "demo": "Demonstration",
 }
