@@ -147,7 +147,7 @@ def _growth(sizes: tuple[int, ...], quick: bool) -> harness.Row:
     points = ", ".join(f"{n:,}: {1e3 * s:.3g} ms" for n, s in zip(sizes, seconds, strict=True))
     return harness.row(
         "growth with the number of periods",
-        size={"from_periods": sizes[0], "to_periods": sizes[-1]},
+        size={"periods": sizes[-1]},
         run_seconds=seconds[-1] / sizes[-1],
         note=f"slope in log–log {slope:.3f}; {harness.seconds_of('an equilibrium')}: {points}",
     )
