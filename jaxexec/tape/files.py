@@ -208,33 +208,52 @@ def _status(path: Path) -> os.stat_result:
 def _read_parquet(
     path: Path, choose: Callable[[Sequence[str]], Sequence[str]], max_bytes: int, groups: Sequence[int] | None
 ) -> tuple[pa.Table, dict[str, str]]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         schema, meta = file.schema_arrow, file.metadata
         header = {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
         wanted = list(choose(schema.names))
-        wanted_groups = range(meta.num_row_groups) if groups is None else groups
-        unpacked = sum(meta.row_group(i).total_byte_size for i in wanted_groups)
+        chosen = list(range(meta.num_row_groups) if groups is None else groups)
+        unpacked = sum(meta.row_group(i).total_byte_size for i in chosen)
         if meta.num_rows > _MAX_ROWS or unpacked > max_bytes:
             reason = f"unpacks to {meta.num_rows:,} rows and {unpacked:,} bytes; max_bytes={max_bytes:,}"
             raise InputError("source", reason, path=path)
-    texts = [name for name in wanted if _is_text(schema.field(name).type)]
-    with pq.ParquetFile(path, page_checksum_verification=True, metadata=meta, read_dictionary=texts) as file:
-        rows = sum(meta.row_group(i).num_rows for i in wanted_groups)
         # One entry may stand for any number of rows in few bytes: what counts is what comes out. Numbers have a width;
-        # texts stay indices into their entries until their length is known; what has neither comes in batches.
+        # a text is no longer than its column; what has neither comes in batches.
+        rows = sum(meta.row_group(i).num_rows for i in chosen)
+        texts = [name for name in wanted if _is_text(schema.field(name).type)]
         widths = [_bit_width(schema.field(name).type) for name in wanted if name not in texts]
         if None in widths:
-            return _in_batches(file, list(wanted_groups), wanted, max_bytes, path), header
+            return _in_batches(file, chosen, wanted, max_bytes, path), header
         _require_budget(rows * sum(w for w in widths if w) // 8, max_bytes, path)
-        table = file.read_row_groups(list(wanted_groups), columns=wanted)
-        for name in texts:
-            column = table[name]
-            _require_budget(table.nbytes + _text_bytes(column), max_bytes, path)
-            table = table.set_column(table.schema.get_field_index(name), name, column.cast(pa.large_string()))
-        return table, header
+        long = [name for name in texts if _most_text(meta, name, chosen) > max_bytes // len(wanted)]
+        if not long:
+            return file.read_row_groups(chosen, columns=wanted), header
+    return _with_long_texts(path, meta, chosen, wanted, long, max_bytes), header
+
+
+def _most_text(meta: pq.FileMetaData, name: str, groups: list[int]) -> int:
+    """At most so many bytes has a text column once it is read."""
+    place = next(i for i in range(meta.num_columns) if meta.schema.column(i).path == name)
+    chosen = [meta.row_group(i) for i in groups]
+    return sum(group.num_rows * (8 + group.column(place).total_uncompressed_size) for group in chosen)
+
+
+def _with_long_texts(
+    path: Path, meta: pq.FileMetaData, groups: list[int], wanted: list[str], long: list[str], max_bytes: int
+) -> pa.Table:
+    """Some texts as indices into their entries, until their length is known."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, page_checksum_verification=True, metadata=meta, read_dictionary=long) as file:
+        table = file.read_row_groups(groups, columns=wanted)
+    for name in long:
+        column = table[name]
+        _require_budget(table.nbytes + _text_bytes(column), max_bytes, path)
+        table = table.set_column(table.schema.get_field_index(name), name, column.cast(pa.large_string()))
+    return table
 
 
 def _require_budget(unpacked: int, max_bytes: int, path: Path) -> None:
