@@ -190,14 +190,16 @@ def test_E20_intensity_rises_and_shares_do_not():
     for preference in ("local", "cara"):
         assert np.all(np.diff(np.asarray(batch(preference).intensity), axis=1) > 0)
 
-    def shares(preference):
-        e = equilibrium(0.0 if preference == "local" else 1.0, periods=20, preference=preference)
-        expected = np.asarray(e.intensity * e.variance_before)
-        return expected / expected.mean(), float(e.intensity[-1] / e.intensity[0])
+    def shares(preference, gamma):
+        beta, before = (
+            x[GAMMAS.searchsorted(gamma)] for x in fields(batch(preference), "intensity", "variance_before")
+        )
+        expected = beta * before
+        return expected / expected.mean(), beta[-1] / beta[0]
 
-    even, rise = shares("local")
+    even, rise = shares("local", 0.0)
     assert rise > 10 and np.ptp(even[:15]) < 0.12 and 1.2 < even[-1] < 1.7
-    hurried, rise = shares("cara")
+    hurried, rise = shares("cara", 0.999)
     assert rise > 10 and hurried[0] > 2 and np.all(np.diff(hurried[:15]) < 0)
 
 
@@ -218,7 +220,7 @@ def test_E22_a_risk_averse_market_maker_asks_for_more():
     """Printed: she is risk averse and sets p = E[v|y]. Right: at that price she bears risk for nothing. By −(ρ/2) Var
     she breaks even at λ_t + δ_t, δ_t = ½ρΣ_t. That falls too; only λ_t rises."""
     rho = 2.0
-    e = equilibrium(0.0, periods=10, rho=rho)
+    e = equilibrium(0.0, periods=20, rho=rho)
     impact, transitory, left = fields(e, "price_impact", "transitory_impact", "posterior_variance")
     z, odds = np.polynomial.hermite_e.hermegauss(40)
     odds, flow = odds / odds.sum(), 1.7
@@ -228,7 +230,7 @@ def test_E22_a_risk_averse_market_maker_asks_for_more():
         profit = flow * (premium * flow + np.sqrt(variance) * z)
         return -np.log(np.sum(odds * np.exp(-rho * profit))) / rho
 
-    for t in range(10):
+    for t in range(20):
         np.testing.assert_allclose(left[t], Gaussian(e).left_unknown(t + 1), rtol=1e-12)
         np.testing.assert_allclose(certain(transitory[t], left[t]), 0, atol=1e-9)
         assert certain(0.0, left[t]) < -0.2
