@@ -287,7 +287,7 @@ def test_E14_risk_matters_less_as_the_position_falls():
 
 
 def test_E24_expected_sign_of_a_trade():
-    """Printed: 1 − 2φ(−m/σ), φ being the symbol of the density. Right: the distribution function, Φ."""
+    """1 − 2φ(−m/σ) is right with φ the distribution function, as the thesis says; with the density it is not."""
     mean, deviation = 150.0, 300.0
     sold, bought = (quad(norm.pdf, *ends, args=(mean, deviation))[0] for ends in ((-np.inf, 0), (0, np.inf)))
     exact = bought - sold
@@ -318,6 +318,34 @@ def test_E24_glosten_and_harris_in_differences():
     assert np.all(np.abs(right.coefficients - truth) < 4 * right.std_errors)
     assert np.all(np.abs(printed.coefficients - truth) > 4 * printed.std_errors)
     assert np.all(np.abs(printed.coefficients / truth) > 10) and printed.condition > 5 * right.condition
+
+
+# ---- figure 2 -------------------------------------------------------------------------------------------------------
+
+
+def test_E36_negative_correlation_of_estimates_whose_truth_has_none():
+    """Printed: C and λ correlate negatively across stocks, so the components compensate each other. Right: so do the
+    errors of their estimates, D and DV being collinear; with a tenth of the noise the correlation goes, the truth
+    being a full grid, in which there is none."""
+    stocks, count = 60, 1200
+    fixed, variable = (x.reshape(-1, 1) for x in np.meshgrid(np.linspace(2e-3, 4e-3, 6), np.linspace(3e-6, 7e-6, 10)))
+    assert abs(np.corrcoef(fixed[:, 0], variable[:, 0])[0, 1]) < 1e-12
+    rng = np.random.default_rng(0)
+    flow, news = 300 * rng.standard_normal((stocks, count)), rng.standard_normal((stocks, count))
+    for t in range(1, count):
+        flow[:, t] += 0.4 * flow[:, t - 1]
+    sign, expected = np.sign(flow), np.c_[np.zeros(stocks), 0.4 * flow[:, :-1]]
+    surprise = sign - (1 - 2 * norm.cdf(-expected / 300))
+    seen, foretold = [], []
+    for noise in (0.03, 0.003):
+        price = 20 + np.cumsum(fixed * surprise + variable * (flow - expected) + noise * news, axis=1)
+        estimates = jx.impact.glosten_harris_arrays(price + 6e-3 * sign + 2e-6 * flow, np.abs(flow), sign)
+        seen.append(np.corrcoef(np.asarray(estimates.coefficients)[:, :2].T)[0, 1])
+        error = np.asarray(estimates.covariance)[:, :2, :2].mean(axis=0)
+        truth = np.diag([fixed.var(), variable.var()])
+        foretold.append((error + truth)[0, 1] / np.sqrt(np.prod(np.diag(error + truth))))
+    assert seen[0] < -0.4 and abs(seen[1]) < 0.25
+    np.testing.assert_allclose(seen, foretold, atol=0.25)
 
 
 # ---- figure 3 -------------------------------------------------------------------------------------------------------
