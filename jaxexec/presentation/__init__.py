@@ -12,6 +12,8 @@ from jaxexec.presentation.table import Table, protected, table_of, unprotected
 if TYPE_CHECKING:
     from jaxexec.presentation.export import to_png, to_svg
     from jaxexec.presentation.figures import (
+        band,
+        bars,
         curves,
         distribution,
         error_bars,
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Table",
+    "band",
+    "bars",
     "curves",
     "distribution",
     "error_bars",
