@@ -1,4 +1,4 @@
-"""The layer: that it is `solve`, that it trains, that it can be served and stored, and that failures stay in their lane."""
+"""The layer is `solve`, it trains, it can be served and stored, and failures stay in their lane."""
 
 import io
 
@@ -85,7 +85,8 @@ def test_it_trains_on_what_it_costs(days, start):
 
         return jax.lax.scan(step, (weights, optimiser.init(weights)), length=300)
 
-    (weights, _), losses = train(start)
+    with jax.numpy_dtype_promotion("standard"):  # Adam divides by powers of integers
+        (weights, _), losses = train(start)
     mean = {"volatility": jnp.log(days[1].mean(0)), "volume": jnp.log(days[2].mean(0))}
     assert losses[-1] < losses[0]
     assert float(loss_of(weights, days)) < float(loss_of(mean, days))
@@ -99,14 +100,15 @@ def test_a_failed_day_stays_alone(days, start):
     assert mixed.status.tolist() == [0, 0, int(jx.Status.NONFINITE_INPUT), 0] and np.isnan(mixed.trades[2]).all()
     np.testing.assert_array_equal(mixed.trades[np.array([0, 1, 3])], good.trades[np.array([0, 1, 3])])
 
-    def masked(scale):
-        found = together(shares, broken[1] * scale, volume)
+    def masked(more):
+        found = together(shares, broken[1] + more, volume)
         return jnp.sum(jnp.where(found.status == 0, found.objective, 0))
 
-    assert np.isfinite(jax.grad(masked)(1.0))
+    assert float(jax.jit(jax.grad(masked))(0.0)) > 0
 
 
 def test_served_from_bytes(days, planned):
+    pytest.importorskip("flatbuffers")
     data = export_scheduler(layer(), DAYS)
     assert isinstance(data, bytes) and b"cnumpy" not in data and b"__reduce__" not in data
     serve = load_scheduler(data)
@@ -126,10 +128,10 @@ def test_stored_without_pickle():
     eqx.tree_serialise_leaves(file, trained)
     file.seek(0)
     back = eqx.tree_deserialise_leaves(file, layer())
-    assert eqx.tree_equal(back, trained) is True or bool(eqx.tree_equal(back, trained))
+    assert bool(eqx.tree_equal(back, trained)) and float(back.cost.eta) == 0.23
     file.seek(0)
-    with pytest.raises(ValueError, match="allow_pickle|magic|pickle"):
-        np.load(io.BytesIO(b"cos\nsystem\n(S'true'\ntR."), allow_pickle=False)
+    first = np.load(file, allow_pickle=False)  # the nodes of the grid
+    np.testing.assert_array_equal(first, trained.grid.times)
 
 
 def test_float32(days, planned):

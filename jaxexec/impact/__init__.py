@@ -21,6 +21,7 @@ from jaxexec.impact.realised_variance import RealisedVariance, realised_variance
 from jaxexec.impact.regression import Regression, regress
 from jaxexec.impact.roll import roll_spread_arrays
 from jaxexec.impact.spreads import quoted_spread_arrays, spread_measures_arrays
+from jaxexec.impact.stacked import StackedEstimates, glosten_harris_stacked_arrays
 from jaxexec.impact.tape_measures import (
     hasbrouck,
     huang_stoll,
@@ -39,11 +40,13 @@ __all__ = [
     "Panel",
     "RealisedVariance",
     "Regression",
+    "StackedEstimates",
     "TradeResponses",
     "activity",
     "expected_sign",
     "glosten_harris",
     "glosten_harris_arrays",
+    "glosten_harris_stacked_arrays",
     "hasbrouck",
     "hasbrouck_arrays",
     "huang_stoll",

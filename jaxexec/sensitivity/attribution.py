@@ -131,12 +131,13 @@ def _attribute(planned, realised, trades: Any, bill, measure: Measure, nodes, so
     def cost(leaves: list[Array]) -> Array:
         return _MEASURES[measure](jax.tree.unflatten(structure, leaves), done)
 
-    places, weights = ([0.0], [1.0]) if nodes is None else _gauss_legendre(nodes)
-    parts = [jnp.zeros_like(x) for x in before]
-    for place, weight in zip(places, weights, strict=True):
-        between = [a + place * (b - a) for a, b in zip(before, after, strict=True)]
-        parts = [p + weight * g for p, g in zip(parts, jax.grad(cost)(between), strict=True)]
-    parts = [p * (b - a) for p, a, b in zip(parts, before, after, strict=True)]
+    def slopes(place: Array) -> list[Array]:
+        return jax.grad(cost)([a + place * (b - a) for a, b in zip(before, after, strict=True)])
+
+    places, weights = (jnp.asarray(x, planned.shares.dtype) for x in _gauss_legendre(nodes))
+    along = jax.vmap(slopes)(places)
+    mean = [jnp.tensordot(weights, g, axes=1) for g in along]
+    parts = [g * (b - a) for g, a, b in zip(mean, before, after, strict=True)]
     names = names_of(planned)
     low, high = cost(before), cost(after)
     paid = high if bill is None else bill
@@ -153,10 +154,12 @@ def _attribute(planned, realised, trades: Any, bill, measure: Measure, nodes, so
     return ForecastAttribution(safe(low), safe(high), safe(paid), kept, safe(residual), status.astype(jnp.int32))
 
 
-def _gauss_legendre(nodes: int) -> tuple[list[float], list[float]]:
-    """Nodes and weights on [0, 1]."""
+def _gauss_legendre(nodes: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights on [0, 1]; the forecast itself for None."""
+    if nodes is None:
+        return np.zeros(1), np.ones(1)
     x, w = np.polynomial.legendre.leggauss(nodes)
-    return ((x + 1) / 2).tolist(), (w / 2).tolist()
+    return (x + 1) / 2, w / 2
 
 
 def alike(first: Liquidation, second: Liquidation) -> tuple[Liquidation, Liquidation]:
