@@ -25,7 +25,9 @@ def signed_trades() -> dict[str, np.ndarray]:
     made = jx.tape.synthetic.generate(stocks=1, trades=1500, seed=2)
     trades = jx.tape.sign(made.trades, made.quotes, rule="lee-ready", midpoint="keep").trades
     trades = trades.drop_nulls(["bid_ticks", "ask_ticks"])
-    prices = {to: trades[f"{of}ticks"].to_numpy() * TICK for to, of in (("price", ""), ("bid", "bid_"), ("ask", "ask_"))}
+    prices = {
+        to: trades[f"{of}ticks"].to_numpy() * TICK for to, of in (("price", ""), ("bid", "bid_"), ("ask", "ask_"))
+    }
     return prices | {name: trades[name].to_numpy().astype(float) for name in ("size", "sign")}
 
 

@@ -24,7 +24,9 @@ def test_one_price_and_one_quote(example):
     tape = {name: jnp.asarray(x) for name, x in example.signed_trades().items()}
     _, slopes = example.derivatives(tape)
     both = jax.jit(lambda moved: jnp.stack(example.cost_of_the_order(**moved)))
-    first_trade = jax.jit(jax.grad(lambda price: example.cost_of_the_order(**{**tape, "price": price})[1]))(tape["price"])
+    first_trade = jax.jit(jax.grad(lambda price: example.cost_of_the_order(**{**tape, "price": price})[1]))(
+        tape["price"]
+    )
     for name, row in (("price", 100), ("price", 901), ("bid", 100), ("ask", 901)):
         assert tape["sign"][row] != 0
         up, down = (both({**tape, name: tape[name].at[row].add(h)}) for h in (1e-4, -1e-4))
