@@ -4,8 +4,8 @@
            │                                 ├─► order ─► best schedule ─► cost
            └────────► Glosten–Harris ─► κ, η ┘
 
-What would the cost of tomorrow's order be thought to be, had this one trade printed a cent higher, or this one bid stood
-a cent lower? One reverse pass answers for all trades and all quotes. Signs, and which rows were dropped, stay as they
+What would tomorrow's order be thought to cost, had this one trade printed a cent higher, or this one bid stood a cent
+lower? One reverse pass answers for all trades and all quotes. Signs, and which rows were dropped, stay as they
 are: they are not continuous in prices.
 """
 
