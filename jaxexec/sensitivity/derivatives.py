@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from jaxexec.numerics.arrays import is_concrete
 from jaxexec.numerics.status import Status, poison
 from jaxexec.sensitivity.answers import Answers, OptimalCost
-from jaxexec.sensitivity.levels import levels, unit_of
+from jaxexec.sensitivity.levels import as_traced, levels, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -164,7 +164,9 @@ def sensitivities(
         ValueError: a name that is no parameter of `inputs`; those there are named.
     """
     names = parameters if parameters is None or isinstance(parameters, str) else tuple(parameters)
-    return _sensitivities(inputs, OptimalCost() if of is None else of, names, tuple(_as_list(by_step)), bool(second))
+    return _sensitivities(
+        as_traced(inputs), OptimalCost() if of is None else of, names, tuple(_as_list(by_step)), bool(second)
+    )
 
 
 def _as_list(names: Sequence[str]) -> Sequence[str]:

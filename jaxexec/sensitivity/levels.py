@@ -87,6 +87,11 @@ def levels(inputs: Any, parameters: Sequence[str] | None = None, by_step: Sequen
     return Levels(tuple(name for part in parts for name in part.names), values, at)
 
 
+def as_traced(inputs: Any) -> Any:
+    """The inputs with Python's floats as arrays, so that another value is no other programme."""
+    return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, float) else x, inputs)
+
+
 def names_of(inputs: Any) -> list[str]:
     """A name for every leaf: the end of its path, as long as it takes to be the only one of that name."""
     paths = [_words(path) for path, _ in jax.tree_util.tree_leaves_with_path(inputs)]

@@ -19,7 +19,7 @@ from jaxexec.numerics.arrays import as_float, check, is_concrete
 from jaxexec.numerics.status import Status, is_usable
 from jaxexec.sensitivity.answers import Answers, OptimalSchedule
 from jaxexec.sensitivity.derivatives import sensitivities, split
-from jaxexec.sensitivity.levels import levels
+from jaxexec.sensitivity.levels import as_traced, levels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -219,10 +219,11 @@ def draw(
     """
     if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 2:
         raise ValueError(f"draws must be a whole number above 1, got {draws!r}")
-    names = (parameters,) if isinstance(parameters, str) else tuple(parameters)
+    inputs, names = as_traced(inputs), (parameters,) if isinstance(parameters, str) else tuple(parameters)
     chosen = levels(inputs, names, by_step)
     sigma = _checked(covariance, chosen.names, chosen.values)
-    return _draw(inputs, sigma, OptimalSchedule() if of is None else of, names, tuple(by_step), key, int(draws))
+    steps = (by_step,) if isinstance(by_step, str) else tuple(by_step)
+    return _draw(inputs, sigma, OptimalSchedule() if of is None else of, names, steps, key, int(draws))
 
 
 @eqx.filter_jit

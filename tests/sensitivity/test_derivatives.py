@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import jaxexec as jx
-from jaxexec.sensitivity import BlockPremium, FrontierPoints, OptimalSchedule, sensitivities
+from jaxexec.sensitivity import BlockPremium, FrontierPoints, OptimalSchedule, robust_schedule, sensitivities
 from jaxexec.sensitivity.levels import levels, names_of
 from tests.problems import one
+from tests.solvers.test_lowering import custom_calls
 
 SCALES = {"drift": 0.3, "target": 1e4}
 FEW = ("shares", "eta", "phi", "volume")
@@ -219,3 +220,27 @@ def test_what_is_refused(order, whole):
         sensitivities({"n": 3}, lambda x: {"n": x["n"]})
     with pytest.raises(ValueError, match="parameter must be one of"):
         whole.of("objective", "sigma")
+
+
+def test_it_lowers_for_cuda_without_callbacks_or_custom_calls(order):
+    batch = jax.tree.map(lambda x: jnp.stack([x, x]), order)
+    of = jax.jit(jax.vmap(lambda p: sensitivities(p, SCHEDULE, parameters=FEW, second=True).first))
+    assert custom_calls(jax.export.export(of, platforms=["cuda"])(batch)) == set()
+    worst = jax.jit(lambda b: robust_schedule(b, criterion="worst").schedule.trades)
+    two = jax.tree.map(lambda x, y: jnp.stack([x, y]), one("quadratic"), one("quadratic", seed=1))
+    two = eqx.tree_at(lambda p: p.market.grid.times, two, jnp.stack([two.market.grid.times[0]] * 2))
+    assert custom_calls(jax.export.export(worst, platforms=["cuda"])(two)) == set()
+
+
+def test_another_value_is_no_other_programme():
+    traced = []
+
+    def answer(inputs):
+        traced.append(1)
+        return {"square": inputs["a"] ** 2}
+
+    for value in (1.0, 2.0, 3.0):
+        assert float(sensitivities({"a": value}, answer).first["square"][0]) == 2 * value
+    once = len(traced)
+    sensitivities({"a": 4.0}, answer)
+    assert len(traced) == once
