@@ -142,9 +142,20 @@ def _stacked(arrays, mask, form: Form, terms: tuple[Term, ...], order: int, lags
     joint, own = whole[: stacked.stop, : stacked.stop], whole[stacked.stop :, stacked.stop :]
     values = (second.slopes, _errors(joint[stacked, stacked]), joint[stacked, stacked], own, flow_fit, joint)
     status = _status(entered, second, flow_failed, rows, used, values, order, terms)
-    poisoned_values = poisoned(values, status > Status.LOCAL)
-    condition = jnp.where(status > Status.LOCAL, jnp.nan, second.condition)
-    result = StackedEstimates(*poisoned_values, rows, used, condition, status, terms)
+    slopes, errors, covariance, own, flow_fit, joint = poisoned(values, status > Status.LOCAL)
+    result = StackedEstimates(
+        coefficients=slopes,
+        std_errors=errors,
+        covariance=covariance,
+        plain_covariance=own,
+        order_flow=flow_fit,
+        joint_covariance=joint,
+        n=rows,
+        lags=used,
+        condition=jnp.where(status > Status.LOCAL, jnp.nan, second.condition),
+        status=status,
+        terms=terms,
+    )
     return jax.tree.map(lambda x: x[0], result) if mask.ndim == 1 else result
 
 

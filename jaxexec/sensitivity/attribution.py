@@ -124,7 +124,7 @@ def attribute(
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
 def _attribute(planned, realised, trades: Any, bill, measure: Measure, nodes, solver) -> ForecastAttribution:
     plan = solve(planned, solver) if trades is None else None
-    done = trades if plan is None else plan.trades
+    done: Any = trades if plan is None else plan.trades
     before, after = jax.tree.leaves(planned), jax.tree.leaves(realised)
     structure = jax.tree.structure(planned)
 

@@ -224,7 +224,7 @@ def test_what_is_refused(order, whole):
 
 def test_it_lowers_for_cuda_without_callbacks_or_custom_calls(order):
     batch = jax.tree.map(lambda x: jnp.stack([x, x]), order)
-    of = jax.jit(jax.vmap(lambda p: sensitivities(p, SCHEDULE, parameters=FEW, second=True).first))
+    of = jax.jit(jax.vmap(lambda p: sensitivities(p, SCHEDULE, parameters=FEW).first))
     assert custom_calls(jax.export.export(of, platforms=["cuda"])(batch)) == set()
     worst = jax.jit(lambda b: robust_schedule(b, criterion="worst").schedule.trades)
     two = jax.tree.map(lambda x, y: jnp.stack([x, y]), one("quadratic"), one("quadratic", seed=1))
