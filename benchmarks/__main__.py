@@ -21,6 +21,7 @@ MEASURED = (
     "schedules",
     "mixed",
     "gradients",
+    "sensitivities",
     "start_up",
     "growth",
     "continuum",
@@ -49,9 +50,9 @@ def main(words: list[str] | None = None, measuring: bool = False) -> int:
     parser.add_argument("name", choices=[*MEASURED, *LARGE, "all", "evidence", "figures"])
     parser.add_argument("--quick", action="store_true", help="small sizes, nothing saved: does it run?")
     parser.add_argument("--check", action="store_true", help="evidence: change nothing, fail where out of step")
-    parser.add_argument("--orders", type=int, help="schedules, gradients, almgren_chriss: orders in the batch")
+    parser.add_argument("--orders", type=int, help="schedules, gradients, sensitivities, almgren_chriss: orders")
     parser.add_argument("--trades", type=int, help="tape_stage, day: trades, about")
-    parser.add_argument("--steps", type=int, help="schedules, gradients, almgren_chriss: steps of each order")
+    parser.add_argument("--steps", type=int, help="the same: steps of each order")
     options = parser.parse_args(words)
 
     if options.name == "evidence":

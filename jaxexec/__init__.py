@@ -79,6 +79,8 @@ _HOMES = {
         "twap_horizons",
     ),
     "jaxexec.frontier": ("Frontier", "efficient_frontier", "lvar_optimum"),
+    "jaxexec.sensitivity": ("Sensitivities", "sensitivities"),
+    "jaxexec.layer": ("ExecutionLayer",),
     "jaxexec.post_trade": (
         "Analysis",
         "Fills",
@@ -116,7 +118,19 @@ _HOMES = {
     ),
     "jaxexec.calibration": ("calibrate", "Calibration"),
 }
-_ROOMS = ("tape", "impact", "intention", "kyle", "storage", "presentation", "calibration", "post_trade", "report")
+_ROOMS = (
+    "tape",
+    "impact",
+    "intention",
+    "kyle",
+    "storage",
+    "presentation",
+    "calibration",
+    "post_trade",
+    "report",
+    "sensitivity",
+    "layer",
+)
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -132,6 +146,7 @@ __all__ = [
     "CustomImpact",
     "CustomKernel",
     "ExecutionCost",
+    "ExecutionLayer",
     "ExponentialKernel",
     "ExponentialUtility",
     "FactorCovariance",
@@ -160,6 +175,7 @@ __all__ = [
     "Resolved",
     "RiskMeasure",
     "Schedule",
+    "Sensitivities",
     "Shooting",
     "Shortfall",
     "ShortfallMoments",
@@ -199,6 +215,7 @@ __all__ = [
     "infinite_horizon",
     "intention",
     "kyle",
+    "layer",
     "liquidation_premium",
     "lvar_optimum",
     "manipulation_test",
@@ -212,6 +229,8 @@ __all__ = [
     "price_paths",
     "regret",
     "report",
+    "sensitivities",
+    "sensitivity",
     "serial_correlation",
     "shortfall_moments",
     "shortfalls",

@@ -2,9 +2,11 @@ from jaxexec import calibration as calibration
 from jaxexec import impact as impact
 from jaxexec import intention as intention
 from jaxexec import kyle as kyle
+from jaxexec import layer as layer
 from jaxexec import post_trade as post_trade
 from jaxexec import presentation as presentation
 from jaxexec import report as report
+from jaxexec import sensitivity as sensitivity
 from jaxexec import storage as storage
 from jaxexec import tape as tape
 from jaxexec._version import __version__ as __version__
@@ -24,6 +26,7 @@ from jaxexec.costs import VenueSplit as VenueSplit
 from jaxexec.frontier import Frontier as Frontier
 from jaxexec.frontier import efficient_frontier as efficient_frontier
 from jaxexec.frontier import lvar_optimum as lvar_optimum
+from jaxexec.layer import ExecutionLayer as ExecutionLayer
 from jaxexec.liquidation import Liquidation as Liquidation
 from jaxexec.liquidation import Schedule as Schedule
 from jaxexec.liquidation import expected_cost as expected_cost
@@ -74,6 +77,8 @@ from jaxexec.schedules import serial_correlation as serial_correlation
 from jaxexec.schedules import symmetric_basket as symmetric_basket
 from jaxexec.schedules import twap as twap
 from jaxexec.schedules import vwap as vwap
+from jaxexec.sensitivity import Sensitivities as Sensitivities
+from jaxexec.sensitivity import sensitivities as sensitivities
 from jaxexec.simulation import CustomImpact as CustomImpact
 from jaxexec.simulation import ImpactFunction as ImpactFunction
 from jaxexec.simulation import MeanReverting as MeanReverting

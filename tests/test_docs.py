@@ -13,6 +13,7 @@ import jaxexec as jx
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 ROOMS = ("tape", "impact", "kyle", "intention", "storage", "presentation", "report", "calibration")
+ROOMS += ("sensitivity", "layer")
 REFERENCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((DOCS / "reference").glob("*.md")))
 DIRECTIVES = re.findall(r"^::: (\S+)$", REFERENCE, re.MULTILINE)
 

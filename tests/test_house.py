@@ -18,6 +18,7 @@ FLOORS = [
     {"basket"},
     {"schedules", "solvers", "transient"},
     {"frontier", "intention", "post_trade", "pricing", "simulation"},
+    {"sensitivity", "layer"},
     {"calibration", "scale"},
     {"report"},
     {"cli"},

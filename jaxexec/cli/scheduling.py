@@ -8,7 +8,7 @@ import numpy as np
 if TYPE_CHECKING:
     from jax import Array
 
-    from jaxexec import Market
+    from jaxexec import Liquidation, Market
 
 Benchmark = Literal["arrival", "twap", "vwap", "close"]
 
@@ -58,17 +58,7 @@ def schedule(
     import jaxexec as jx
 
     limited = bool(np.isfinite(orders.rho_max).any())
-
-    def problem(order: Arrays) -> jx.Liquidation:
-        grid = jx.TimeGrid.uniform(order.horizon, order.volatility.shape[0])
-        market = jx.Market(grid, order.volatility, order.volume, order.permanent_impact)
-        cost = jx.PowerLawCost(order.eta, order.phi, order.psi)
-        capped = jx.ParticipationCap(cost, order.rho_max) if limited else cost
-        path = _benchmark(benchmark, order.shares, market)
-        return jx.Liquidation(order.shares, market, capped, order.risk_aversion, benchmark=path)
-
-    narrow = orders._replace(rho_max=np.minimum(orders.rho_max, _NO_LIMIT))
-    batch = jax.jit(jax.vmap(problem))(Arrays(*(np.asarray(array, dtype=precision) for array in narrow)))
+    batch = jax.jit(jax.vmap(lambda order: problem(order, benchmark, limited)))(narrowed(orders, precision))
     told = 0
 
     def progress(done: int, _: int) -> None:
@@ -77,6 +67,30 @@ def schedule(
         told = done
 
     return vars(jx.solve_many(batch, progress=progress))
+
+
+def narrowed(orders: Arrays, precision: str) -> Arrays:
+    """The orders in that precision, with a finite limit where there is none."""
+    finite = orders._replace(rho_max=np.minimum(orders.rho_max, _NO_LIMIT))
+    return Arrays(*(np.asarray(array, dtype=precision) for array in finite))
+
+
+def problem(order: Arrays, benchmark: Benchmark, limited: bool) -> "Liquidation":
+    """One order as `jaxexec` knows it. Traced.
+
+    Args:
+        order: without the leading axis.
+        benchmark: What risk is measured from.
+        limited: Whether its limit is one.
+    """
+    import jaxexec as jx
+
+    grid = jx.TimeGrid.uniform(order.horizon, order.volatility.shape[0])
+    market = jx.Market(grid, order.volatility, order.volume, order.permanent_impact)
+    cost = jx.PowerLawCost(order.eta, order.phi, order.psi)
+    capped = jx.ParticipationCap(cost, order.rho_max) if limited else cost
+    path = _benchmark(benchmark, order.shares, market)
+    return jx.Liquidation(order.shares, market, capped, order.risk_aversion, benchmark=path)
 
 
 def _benchmark(name: Benchmark, shares: Any, market: "Market") -> "Array | None":

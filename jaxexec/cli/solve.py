@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxexec.cli import markets, scheduling
+from jaxexec.cli import derivatives, markets, scheduling
 from jaxexec.cli.app import OK, SOME_ROWS_FAILED
 from jaxexec.cli.markets import Assumed, Day, MarketFiles
-from jaxexec.cli.options import DEFAULT, Common
+from jaxexec.cli.options import DEFAULT, Common, Flag
 from jaxexec.cli.orders import Row, read_orders
 from jaxexec.cli.run import Run, open_run, plan, progress
 from jaxexec.cli.session import Session
@@ -40,6 +40,7 @@ def solve(
     risk_aversion: float = 1e-6,
     steps: int = 78,
     benchmark: scheduling.Benchmark = "arrival",
+    sensitivities: Flag = False,
     session: str | None = None,
     timezone: str | None = None,
     assumed: Assumed = markets.DEFAULT,
@@ -55,6 +56,7 @@ def solve(
         steps: Steps of each schedule.
         benchmark: What cost and risk are measured from: the arrival price, or the order traded evenly in time (twap),
             in volume (vwap), or all at the close.
+        sensitivities: Also what each order's cost owes to each of its inputs, as derivatives and elasticities.
         session: Hours of the trading day; those of the market files, or 09:30-16:00 where they do not say.
         timezone: The exchange's time zone, where times carry one.
     """
@@ -71,17 +73,22 @@ def solve(
     if common.dry_run:
         return plan("solve", common, {"orders": len(read.rows), "rows": len(read.rows) * steps})
     settings = {"risk_aversion": risk_aversion, "steps": steps, "session": session, "timezone": timezone}
-    settings["benchmark"] = benchmark
+    settings |= {"benchmark": benchmark, "sensitivities": sensitivities}
     settings |= {"assumed": dataclasses.asdict(assumed), "precision": common.precision}
     with open_run("solve", common, settings, [orders, *files]) as run:
         run.note("columns: " + ", ".join(f"{name} = {column}" for name, column in read.mapping.items()))
         run.start_jax()
         prepared = prepare(read.rows, markets.read_markets(market), assumed)
-        solution = _solve(run, prepared, risk_aversion, steps, benchmark)
+        arrays = [_arrays(row, day, risk_aversion, steps) for row, day in prepared if day is not None]
+        solution = _solve(run, arrays, benchmark)
         summary = summarise(prepared, solution)
         run.write_parquet("orders.parquet", summary)
         run.write_parquet("schedules.parquet", long_frame(prepared, solution, steps))
-        return _report(run, summary, benchmark)
+        code = _report(run, summary, benchmark)
+        if sensitivities and arrays:
+            names = [row.order_id for row, day in prepared if day is not None]
+            _sensitivities(run, names, arrays, benchmark)
+        return code
 
 
 def _check(risk_aversion: float, steps: int) -> None:
@@ -105,19 +112,23 @@ def prepare(rows: list[Row], known: dict[str, Day], assumed: Assumed) -> list[tu
     return prepared
 
 
-def _solve(
-    run: Run,
-    prepared: list[tuple[Row, Day | None]],
-    risk_aversion: float,
-    steps: int,
-    benchmark: scheduling.Benchmark,
-) -> dict[str, np.ndarray]:
+def _solve(run: Run, arrays: list[scheduling.Arrays], benchmark: scheduling.Benchmark) -> dict[str, np.ndarray]:
     """The schedules of the rows that have a market, in their order; nothing where there is none."""
-    arrays = [_arrays(row, day, risk_aversion, steps) for row, day in prepared if day is not None]
     if not arrays:
         return {}
     with progress(run.common, "scheduling", len(arrays)) as advance:
         return scheduling.schedule(scheduling.stack(arrays), run.common.precision, advance, benchmark)
+
+
+def _sensitivities(
+    run: Run, names: list[str], arrays: list[scheduling.Arrays], benchmark: scheduling.Benchmark
+) -> None:
+    """Write and show the derivatives of the orders that have a market."""
+    with progress(run.common, "differentiating", len(arrays)) as advance:
+        found = derivatives.frame(names, scheduling.stack(arrays), run.common.precision, benchmark, advance)
+    run.write_parquet("sensitivities.parquet", found)
+    run.show(derivatives.table(found))
+    run.result["sensitivities"] = derivatives.records(found)
 
 
 def _arrays(row: Row, day: Day, risk_aversion: float, steps: int) -> scheduling.Arrays:

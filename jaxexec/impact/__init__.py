@@ -21,6 +21,7 @@ from jaxexec.impact.roll import roll_spread_arrays
 from jaxexec.impact.sign_surprise import madhavan_richardson_roomans_arrays
 from jaxexec.impact.spread_components import huang_stoll_arrays
 from jaxexec.impact.spreads import quoted_spread_arrays, spread_measures_arrays
+from jaxexec.impact.stacked import StackedEstimates, glosten_harris_stacked_arrays
 from jaxexec.impact.tape_measures import (
     hasbrouck,
     huang_stoll,
@@ -41,12 +42,14 @@ __all__ = [
     "Panel",
     "RealisedVariance",
     "Regression",
+    "StackedEstimates",
     "TradeResponses",
     "activity",
     "compare",
     "expected_sign",
     "glosten_harris",
     "glosten_harris_arrays",
+    "glosten_harris_stacked_arrays",
     "hasbrouck",
     "hasbrouck_arrays",
     "huang_stoll",

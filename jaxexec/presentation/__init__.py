@@ -12,6 +12,8 @@ from jaxexec.presentation.table import Table, protected, table_of, unprotected
 if TYPE_CHECKING:
     from jaxexec.presentation.export import to_png, to_svg
     from jaxexec.presentation.figures import (
+        band,
+        bars,
         curves,
         distribution,
         error_bars,
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Table",
     "agreement",
+    "band",
+    "bars",
     "curves",
     "distribution",
     "error_bars",

@@ -265,6 +265,64 @@ def fan(times: ArrayLike, paths: ArrayLike, title: str, xlabel: str, ylabel: str
     return figure
 
 
+def bars(labels: Sequence[str], values: ArrayLike, title: str, xlabel: str) -> "Figure":
+    """Signed amounts as bars, one a line, the largest at the top.
+
+    Args:
+        labels: Names, shape (values,).
+        values: Shape (values,); what is not finite has no bar.
+        title: Title.
+        xlabel: Name and unit of the values.
+
+    Raises:
+        ValueError: The lengths differ.
+    """
+    heights = _like("values", values, len(labels))
+    order = np.argsort(np.where(np.isfinite(heights), np.abs(heights), -1), kind="stable")
+    with drawing(title, xlabel, "") as (figure, axes):
+        figure.set_figheight(min(max(1.5 + 0.3 * len(order), 2.2), 12.0))
+        shown = np.where(np.isfinite(heights), heights, 0)[order]
+        axes.barh(np.arange(len(order)), shown, height=0.62, color=[color(1 if x > 0 else 2) for x in shown])
+        axes.axvline(0, color=INK, lw=0.8)
+        axes.set_yticks(np.arange(len(order)), [label(str(labels[i]), 30) for i in order])
+        axes.grid(visible=False, axis="y")
+    return figure
+
+
+def band(
+    x: ArrayLike,
+    centre: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    *,
+    name: str = "95 %",
+) -> "Figure":
+    """A line with the band that holds it.
+
+    Args:
+        x: Abscissae, shape (points,).
+        centre: The line, shape (points,).
+        low: Lower edge of the band, shape (points,).
+        high: Upper edge, shape (points,).
+        title: Title.
+        xlabel: Name and unit of the abscissa.
+        ylabel: Name and unit of the ordinate.
+        name: What the band is.
+
+    Raises:
+        ValueError: The lengths differ.
+    """
+    abscissa = np.asarray(x, float)
+    lines = {word: _like(word, y, len(abscissa)) for word, y in (("centre", centre), ("low", low), ("high", high))}
+    with drawing(title, xlabel, ylabel) as (figure, axes):
+        axes.fill_between(abscissa, lines["low"], lines["high"], color=color(0), alpha=0.18, lw=0, label=name)
+        axes.plot(abscissa, lines["centre"], color=color(0), label="estimate")
+    return figure
+
+
 def waterfall(
     parts: Mapping[str, float],
     title: str,

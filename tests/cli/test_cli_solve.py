@@ -152,3 +152,35 @@ def test_orders_and_their_limits(limits):
     else:
         assert rates[1].max() == pytest.approx(0.08) and rates[1].sum() == pytest.approx(0.2)
         assert found["status"][2] == jx.Status.INFEASIBLE and np.isnan(rates[2]).all()
+
+
+def test_sensitivities_are_those_of_differences(orders, cli, tmp_path):
+    said = cli("solve", "bad.csv", *ASSUMED, "--sensitivities", "--out", "out", "--json")
+    assert said.code == 3
+    rows = json.loads(said.out)["sensitivities"]
+    assert len(rows) == 2 * 9  # the row that has no market has none
+    frame = pl.read_parquet(tmp_path / "out" / "sensitivities.parquet")
+    assert frame["order_id"].to_list() == ["1"] * 9 + ["2"] * 9 and frame.height == len(rows)
+
+    def cost(eta=0.1, volume=4e6, horizon=1.0):
+        market = jx.Market(jx.TimeGrid.uniform(horizon, 6), 0.6, volume)
+        return jx.solve(jx.Liquidation(2e4, market, jx.PowerLawCost(eta, 0.6), 1e-6))
+
+    first = {row["parameter"]: row for row in rows if row["order_id"] == "1"}
+    for name, value in {"eta": 0.1, "volume": 4e6, "horizon": 1.0}.items():
+        up, down = (cost(**{name: value * k}) for k in (1.0001, 0.9999))
+        for answer in ("objective", "expected_cost"):
+            slope = (float(getattr(up, answer)) - float(getattr(down, answer))) / (2e-4 * value)
+            assert first[name][f"d_{answer}"] == pytest.approx(slope, rel=1e-5)
+            elasticity = slope * value / float(getattr(cost(), answer))
+            assert first[name][f"elasticity_of_{answer}"] == pytest.approx(elasticity, rel=1e-5)
+    second = {row["parameter"]: row for row in rows if row["order_id"] == "2"}
+    assert second["shares"]["d_objective"] == pytest.approx(-first["shares"]["d_objective"], rel=1e-9)
+    shown = cli("solve", "good.csv", *ASSUMED, "--sensitivities", "--out", "shown")
+    assert "Sensitivities" in shown.out and "risk_aversion" in shown.out and "d objective" in shown.out
+
+
+def test_sensitivities_where_there_is_no_market(cli, tmp_path):
+    (tmp_path / "o.csv").write_text("id,symbol,side,qty,start,end\n1,A,SELL,1,0,1\n")
+    assert cli("solve", "o.csv", "--sensitivities", "--out", "out").code == 3
+    assert not (tmp_path / "out" / "sensitivities.parquet").exists()
