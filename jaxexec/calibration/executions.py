@@ -41,8 +41,8 @@ def execution_cost(
     """η, φ and ψ of one stock, or of thousands at once, from what executions paid. Traced.
 
     Each row is an execution at an even rate: slippage = η ρ^φ e^{δ z} + ψ + error, the cost a share that
-    `PowerLawCost(eta, phi, psi)` charges at the rate ρ. Errors are mostly the price's own movement, of standard deviation
-    about σ√(T/3) over T days: give it as `error_std`.
+    `PowerLawCost(eta, phi, psi)` charges at the rate ρ. Errors are mostly the price's own movement, of standard
+    deviation about σ√(T/3) over T days: give it as `error_std`.
 
     Args:
         participation: ρ > 0, own shares over those of others in the same time, (rows,) or (stocks, rows).
@@ -54,7 +54,7 @@ def execution_cost(
             dummy for a time of day; adds the parameter "delta". One a row.
         bounds: (low, high) by name; eta and phi are positive unless told otherwise, psi and delta free.
         fixed: Known parameters by name, scalars or (stocks,): `{"phi": 0.5}` is the square-root law.
-        start: Where to search from, by name, scalars or (stocks,); found from φ = 0.6 by linear least squares where None.
+        start: Where to search from, by name, scalars or (stocks,); where None, φ = 0.6 and least squares of the rest.
         starts, key, loss, threshold, covariance, max_steps: As in `fit`.
 
     Returns:
@@ -74,7 +74,7 @@ def execution_cost(
     entry = enter_rows(columns, mask, positive=("participation", "error_std"))
     known = start_of("fixed", fixed, names, entry)
     names = tuple(name for name in names if name not in known)
-    settings = settings_of(names, known, bounds, _BOUNDS, loss, threshold, covariance, max_steps)
+    settings = settings_of(names, known, bounds, _BOUNDS, loss, threshold, covariance, max_steps, True)
     first = _first_values(entry, known) | start_of("start", start, names, entry, settings)
     points = drawn(jnp.stack([first[name] for name in names], -1)[None], settings.bounds, starts, key)
     return run_fit(_slippage_left, settings, points, _rows(entry), known, entry)

@@ -103,6 +103,7 @@ def settings_of(
     threshold: float,
     covariance: Covariance,
     max_steps: int,
+    elementwise: bool = False,
 ) -> Settings:
     """Checked settings of the parameters that are fitted.
 
@@ -116,7 +117,7 @@ def settings_of(
         raise ValueError("start must name at least one parameter")
     own = {name: bound for name, bound in default.items() if name in names}
     chosen = checked_bounds(names, bounds, own)
-    return Settings(names, tuple(chosen), loss, float(threshold), covariance, max_steps)
+    return Settings(names, tuple(chosen), loss, float(threshold), covariance, max_steps, elementwise)
 
 
 def check_starts(start: Mapping[str, Array], settings: Settings) -> None:

@@ -21,7 +21,7 @@ from jaxexec.numerics.status import Status
 from jaxexec.numerics.symmetric_eigen import symmetric_eigen
 
 Covariance = Literal["classical", "robust"]
-_CHUNK_NUMBERS, _LEAST_CHUNK, _CHUNK_ELSEWHERE = 1 << 15, 8, 1 << 14
+_CHUNK_NUMBERS, _LEAST_CHUNK, _CHUNK_ELSEWHERE = 1 << 13, 8, 1 << 14
 _HUBER_ROUNDS = 3
 
 
@@ -36,6 +36,7 @@ class Settings:
         threshold: Huber's k, in robust standard deviations.
         covariance: "classical" (errors alike and independent) or "robust" (of unequal variance: the sandwich).
         max_steps: Points that a search may try.
+        elementwise: See `Objective`.
     """
 
     names: tuple[str, ...]
@@ -44,6 +45,7 @@ class Settings:
     threshold: float = 1.345
     covariance: Covariance = "classical"
     max_steps: int = 100
+    elementwise: bool = False
 
     def __post_init__(self):
         for field, allowed in {"loss": ("squares", "huber"), "covariance": ("classical", "robust")}.items():
@@ -141,7 +143,7 @@ def _fit(residuals: Residuals, settings: Settings, starts: Array, bundle: Bundle
     free = jnp.stack([to_free(starts[:, i], b) for i, b in enumerate(bounds)], 1)
     free = lax.stop_gradient(jnp.where(inside, free, 0))
     bad = bad | ~inside.all((0, 1))
-    objective = Objective(residuals, names, bounds)
+    objective = Objective(residuals, names, bounds, settings.elementwise)
     u, best, agreeing, steps = _searched(objective, bundle, free, settings)
     if settings.loss == "huber":
         robust = dataclasses.replace(objective, threshold=settings.threshold)
@@ -170,7 +172,7 @@ def _searched(objective: Objective, bundle: Bundle, starts: Array, settings: Set
         best = search(starts[0])
         return attach(objective, bundle, best.parameters), best, best.converged.astype(jnp.int32), best.steps
 
-    def better(best: Minimum | None, start: Array):
+    def better(best: Minimum, start: Array) -> tuple[Minimum, tuple[Array, Array]]:
         found = search(start)
         lower = found.converged & (~best.converged | (found.objective < best.objective))
         kept = jax.tree.map(lambda a, b: jnp.where(lower.reshape((1,) * (a.ndim - 1) + lower.shape), a, b), found, best)

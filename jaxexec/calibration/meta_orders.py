@@ -7,8 +7,8 @@ day, Θ shares outstanding, daily volatility σ (relative), and standard normal 
     I       = σ γ T |X/VT|^α (Θ/V)^δ + σ √T_post ξ
     J − I/2 = σ η |X/VT|^β + σ [ √(T (4 − 3T/T_post)/12) χ − (T_post − T)/(2√T_post) ξ ]
 
-The errors are those of a Brownian price: its value at T_post, and its mean over [0, T] less half of that. They depend on
-each other, so the second equation is taken given the first: both rows then have unit variance and are independent.
+The errors are those of a Brownian price: its value at T_post, and its mean over [0, T] less half of that. They depend
+on each other, so the second equation is taken given the first: both rows then have unit variance and are independent.
 """
 
 from collections.abc import Mapping
@@ -68,8 +68,8 @@ def meta_order_impact(
         errors: "joint" weighs the two equations by the covariance of their errors, which is efficient; "separate" takes
             them as independent, as two regressions would.
         bounds: (low, high) by name; all but delta are positive unless told otherwise.
-        fixed: Known parameters by name: `{"alpha": 1.0}` makes permanent impact linear, `{"beta": 0.5}` temporary impact
-            the square root.
+        fixed: Known parameters by name: `{"alpha": 1.0}` makes permanent impact linear, `{"beta": 0.5}` temporary
+            impact the square root.
         start: Where to search from, by name.
         starts, key, loss, threshold, covariance, max_steps: As in `fit`. Errors of unequal variance beyond the model's
             own ask for covariance="robust".
@@ -96,7 +96,7 @@ def meta_order_impact(
     entry = enter_rows({"permanent": permanent, "realised": realised, **positive}, mask, positive=tuple(positive))
     known = start_of("fixed", fixed, _NAMES, entry)
     names = tuple(name for name in _NAMES if name not in known)
-    settings = settings_of(names, known, bounds, _BOUNDS, loss, threshold, covariance, max_steps)
+    settings = settings_of(names, known, bounds, _BOUNDS, loss, threshold, covariance, max_steps, True)
     like = entry.columns["permanent"][:, 0]
     first = {name: jnp.full_like(like, _START[name]) for name in names}
     first |= start_of("start", start, names, entry, settings)
@@ -144,7 +144,7 @@ def square_root_law(
     known = start_of("fixed", {} if exponent is None else {"exponent": exponent}, both, entry)
     names = tuple(name for name in both if name not in known)
     defaults = dict.fromkeys(names, POSITIVE)
-    settings = settings_of(names, known, None, defaults, loss, threshold, covariance, max_steps)
+    settings = settings_of(names, known, None, defaults, loss, threshold, covariance, max_steps, True)
     like = entry.columns["cost"][:, 0]
     first = {"prefactor": jnp.ones_like(like), "exponent": jnp.full_like(like, 0.5)}
     points = jnp.stack([first[name] for name in names], -1)[None]

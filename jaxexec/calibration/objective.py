@@ -50,12 +50,15 @@ class Objective:
         residuals: (parameters by name, each (1, lanes); data) → (rows, lanes).
         names: Fitted parameters.
         bounds: One a parameter.
+        elementwise: The model is a chain of elementwise operations: it is differentiated by one parameter at a time,
+            without what does not depend on it, and what the columns share is found again by the compiler.
         threshold: Huber's k; infinite for squares.
     """
 
     residuals: Residuals
     names: tuple[str, ...]
     bounds: tuple[Bound, ...]
+    elementwise: bool = False
     threshold: float = float("inf")
 
     def at(self, u: Float[Array, "p lanes"], bundle: Bundle) -> Float[Array, "rows lanes"]:
@@ -69,10 +72,13 @@ class Objective:
 
     def with_columns(self, u: Float[Array, "p lanes"], bundle: Bundle) -> tuple[Array, list[Array]]:
         """Residuals and the columns of their Jacobian, p of (rows, lanes)."""
+        if not self.elementwise:
+            residuals, tangent = jax.linearize(lambda v: self.at(v, bundle), u)
+            ones = jnp.broadcast_to(jnp.eye(u.shape[0], dtype=u.dtype)[..., None], (u.shape[0], *u.shape))
+            return residuals, list(jax.vmap(tangent)(ones))
         free = [u[i][None] for i in range(len(self.names))]
 
         def moved(i: int) -> tuple[Array, Array]:
-            # One parameter at a time: what does not depend on it is not differentiated.
             def along(x: Array) -> Array:
                 return self._residuals([*free[:i], x, *free[i + 1 :]], bundle)
 
@@ -92,7 +98,7 @@ class Objective:
         return jnp.abs(residuals) <= self.threshold
 
     def normal(self, bundle: Bundle, u: Float[Array, "p lanes"]) -> Normal:
-        """The normal equations; with Huber's loss those of iterated weights, whose matrix never loses rank by outliers."""
+        """The normal equations; with Huber's loss those of iterated weights, in which no row counts for nothing."""
         residuals, columns = self.with_columns(u, bundle)
         if self.threshold == float("inf"):
             *columns, residuals = lax.optimization_barrier([*columns, residuals])

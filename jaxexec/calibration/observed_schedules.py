@@ -48,8 +48,8 @@ def observed_preferences(
     with neither known no more than γ/η, which is then said (RANK_DEFICIENT, "log eta + log risk_aversion").
 
     Args:
-        problem: The order, with what is known of its market and cost; the parameters that are fitted have their starting
-            values in it, positive ones. One for all schedules, or a batch with a leading axis on every array
+        problem: The order, with what is known of its market and cost; the parameters that are fitted have their
+            starting values in it, positive ones. One for all schedules, or a batch with a leading axis on every array
             (`jax.vmap` of its making does that).
         trades: Shares sold in each step, (steps,) or (schedules, steps).
         parameters: Names of what is fitted: "risk_aversion", and "eta", "phi", "psi" of a `PowerLawCost` or

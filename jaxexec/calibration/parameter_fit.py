@@ -30,7 +30,7 @@ class ParameterFit(eqx.Module):
         values: Estimates in the order of `names`, (..., p).
         std_errors: Standard errors, (..., p).
         covariance: Covariance matrix, (..., p, p).
-        free_values: The parameters without bounds that were searched (a logarithm where there is a lower bound), (..., p).
+        free_values: The parameters without bounds that were searched, logarithms where a bound is below, (..., p).
         free_covariance: Their covariance matrix, (..., p, p); `covariance` is this one by the delta method.
         residual_std: √(Σr²/(n − p)), in the unit of the residuals, (...).
         n: Rows used, (...).
@@ -108,7 +108,7 @@ class ParameterFit(eqx.Module):
         return (z * jnp.linalg.solve(unit, z[..., None])[..., 0]).sum(-1) / len(self.names)
 
     def contains(self, values: Any, level: float = 0.95) -> np.ndarray:
-        """Whether the joint confidence region of all parameters, an ellipsoid, contains `values`, (..., p). On the host.
+        """Whether the joint confidence region of all parameters, an ellipsoid, contains `values`, (..., p).
 
         Raises:
             ValueError: `level` is not between 0 and 1.
@@ -135,7 +135,7 @@ class ParameterFit(eqx.Module):
         return np.asarray(self.values)[at] + size * np.stack([np.cos(angle), np.sin(angle)], 1) @ shape.T
 
     def null_directions(self) -> list[str]:
-        """What the data cannot tell, of one fit: "log eta + log risk_aversion" can grow without any change of the fit."""
+        """What the data cannot tell, of one fit: "log eta + log psi" can grow without any change of the model."""
         if np.ndim(self.status):
             raise ValueError("null_directions needs one fit: jax.tree.map(lambda x: x[i], result) takes one")
         if int(self.status) != Status.RANK_DEFICIENT:

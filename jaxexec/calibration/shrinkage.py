@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from jaxexec.calibration.lane_fit import root
 from jaxexec.calibration.parameter_fit import ParameterFit
 from jaxexec.calibration.transforms import slope, to_natural
 from jaxexec.numerics.long_run import multiply, transpose
@@ -145,7 +146,7 @@ def _record(fits: ParameterFit, free: Array, covariance: Array, served: Array) -
     natural = jnp.stack([to_natural(free[i], bound) for i, bound in enumerate(fits.bounds)])
     carried = covariance * by_free[:, None] * by_free[None]
     square = jnp.stack([carried[i, i] for i in range(free.shape[0])])
-    errors = jnp.sqrt(jnp.where(square > 0, square, 1)) * (square > 0)
+    errors = root(square)
 
     def spoilt(x: Array) -> Array:
         first = jnp.moveaxis(x, -1, 0)

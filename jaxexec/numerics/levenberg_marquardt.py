@@ -18,10 +18,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxexec.numerics.moments import inverse_definite, times
+from jaxexec.numerics.moments import times
 
 _FIRST_DAMPING = 1e-3
 _MOST_DAMPING = 1e12
+_LONGEST = 1.0
 _ROUNDING = 100  # changes of the objective below so many eps of it are not to be trusted
 
 
@@ -88,41 +89,47 @@ def levenberg_marquardt(
         unit: What is no small change of a parameter that may be zero: 1 for a logarithm; None means 0.
     """
     eps = float(jnp.finfo(start.dtype).eps)
-    tolerance = eps**0.6 if tolerance is None else tolerance
-    first = normal(start)
-    cosine = _cosine(first)
-    settled = cosine <= tolerance
-    lost = ~_is_finite(first)
+    smallest = eps**0.6 if tolerance is None else tolerance
+    p, lanes = start.shape
+    nowhere = Normal(
+        jnp.full((lanes,), jnp.inf, start.dtype),
+        jnp.zeros_like(start),
+        jnp.broadcast_to(jnp.eye(p, dtype=start.dtype)[..., None], (p, p, lanes)),
+        jnp.zeros((lanes,), start.dtype),
+    )
+    ones, no = jnp.ones((lanes,), start.dtype), jnp.zeros((lanes,), bool)
     state = _Search(
         start,
-        first,
-        cosine,
-        jnp.full_like(cosine, _FIRST_DAMPING),
-        jnp.full_like(cosine, 2),
-        settled & ~lost,
-        settled | lost,
-        jnp.zeros(cosine.shape, jnp.int32),
+        nowhere,
+        jnp.inf * ones,
+        _FIRST_DAMPING * ones,
+        2 * ones,
+        no,
+        no,
+        jnp.zeros((lanes,), jnp.int32),
         jnp.asarray(0, jnp.int32),
     )
 
     def unfinished(s: _Search) -> Array:
-        return (s.turn < max_steps) & ~jnp.all(s.done)
+        return (s.turn <= max_steps) & ~jnp.all(s.done)
 
     def tried(s: _Search) -> _Search:
-        step = _step(s.normal, s.damping)
+        # The first turn looks at the start itself, so that the model stands once in the programme.
+        first = s.turn == 0
+        step = jnp.where(first, 0, _within_reach(_step(s.normal, s.damping), unit))
         there = normal(s.u + step)
         cosine = _cosine(there)
         expected = -((s.normal.gradient + times(s.normal.matrix, step) / 2) * step).sum(0)
-        hidden = expected <= s.normal.rounding
+        hidden = (expected <= s.normal.rounding) & ~first
         gain = s.normal.objective - there.objective
         better = _is_finite(there) & jnp.where(hidden, cosine < s.cosine, gain > 0)
-        ratio = jnp.where(hidden, 1, gain / jnp.where(expected > 0, expected, 1))
-        gentle = s.damping <= 1
+        ratio = jnp.where(hidden | first, 0.5, gain / jnp.where(expected > 0, expected, 1))
+        gentle = (s.damping <= 1) & ~first
         vanishes = _is_rounding(s.normal, step, s.u, unit) & gentle
         stuck = hidden & ~better
-        met = vanishes | (better & ((cosine <= tolerance) | (there.objective == 0)))
+        met = vanishes | (better & ((cosine <= smallest) | (there.objective == 0)))
         met = met | (stuck & (gentle | (s.cosine <= eps**0.4)))
-        hopeless = stuck | (~better & (s.damping > _MOST_DAMPING))
+        hopeless = stuck | (~better & (first | (s.damping > _MOST_DAMPING)))
         easier = s.damping * jnp.where(ratio > 0.75, 0.1, jnp.where(ratio > 0.25, 1, 4))
         kept = s.done
         take = better & ~kept
@@ -133,7 +140,7 @@ def levenberg_marquardt(
             growth=jnp.where(kept, s.growth, jnp.where(better, 2, 2 * s.growth)),
             converged=s.converged | (met & ~kept),
             done=kept | met | hopeless,
-            steps=s.steps + (~kept).astype(jnp.int32),
+            steps=s.steps + (~kept & ~first).astype(jnp.int32),
             turn=s.turn + 1,
         )
 
@@ -156,13 +163,37 @@ def scaled(matrix: Float[Array, "p p lanes"]) -> tuple[Float[Array, "p p lanes"]
 def _step(normal: Normal, damping: Array) -> Array:
     unit, length = scaled(normal.matrix)
     p = length.shape[0]
-    # A column of zeros gets a one on the diagonal, and no step; the floor keeps collinear columns solvable.
-    eps = float(jnp.finfo(damping.dtype).eps)
-    diagonal = jnp.eye(p, dtype=unit.dtype)[..., None] * (damping + 10 * p * eps)[None, None]
-    zero = jnp.stack([unit[i, i] == 0 for i in range(p)])
-    filled = jnp.eye(p, dtype=unit.dtype)[..., None] * zero.astype(unit.dtype)[None]
-    inverse, _ = inverse_definite(unit + diagonal + filled)
-    return -times(inverse, normal.gradient / length) / length
+    # The floor keeps collinear columns solvable; a column of zeros gets no step, its gradient being zero.
+    more = damping + 10 * p * float(jnp.finfo(damping.dtype).eps)
+    right = normal.gradient / length
+    return -jnp.stack(_solved([[unit[i, j] for j in range(p)] for i in range(p)], [*right], more)) / length
+
+
+def _solved(a: list[list[Array]], b: list[Array], more: Array) -> list[Array]:
+    """(A + more·I) x = b by LDLᵀ, written out: each number a vector over the lanes, all in one loop over them."""
+    p = len(b)
+    a, b, pivots = [list(row) for row in a], list(b), []
+    for k in range(p):
+        pivot = a[k][k] + more
+        pivots.append(jnp.where(pivot > 0, pivot, 1))
+        for i in range(k + 1, p):
+            factor = a[k][i] / pivots[k]
+            for j in range(i, p):
+                a[i][j] = a[i][j] - factor * a[k][j]
+            b[i] = b[i] - factor * b[k]
+    for k in reversed(range(p)):
+        for j in range(k + 1, p):
+            b[k] = b[k] - a[k][j] * b[j]
+        b[k] = b[k] / pivots[k]
+    return b
+
+
+def _within_reach(step: Array, unit: Array | None) -> Array:
+    """Steps shortened to at most `_LONGEST` units: an exponential far out is flat, and never found back from."""
+    if unit is None:
+        return step
+    length = jnp.where(unit[:, None] > 0, jnp.abs(step) / jnp.where(unit[:, None] > 0, unit[:, None], 1), 0).max(0)
+    return step / jnp.maximum(length / _LONGEST, 1)[None]
 
 
 def _is_rounding(normal: Normal, step: Array, u: Array, unit: Array | None) -> Array:

@@ -8,6 +8,7 @@ linear in the differences K of the kernel. The rows are therefore read once: wit
 RᵀR = QᵀQ, the sum of squares is |z − R K(θ)|² plus what no kernel explains, and a search over θ has L + 2 rows left.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -87,8 +88,8 @@ def propagator(
         returns: r, price change over each step, currency, same shape.
         mask: True for a real step; one that is missing leaves out itself and all that look back at it.
         step: h > 0, days between steps.
-        form: "exponential": impact κ and decay ρ; "exponential-permanent": besides these a part that stays; "power-law":
-            impact, exponent and scale (see the kernels).
+        form: "exponential": impact κ and decay ρ; "exponential-permanent": besides these a part that stays;
+            "power-law": impact, exponent and scale (see the kernels).
         lags: L, how far back a return looks; None means 50, or the session where that is shorter.
         history: "drop" leaves out the first L steps of a session, whose past is not known; "zero" says that nothing was
             traded before a session.
@@ -132,13 +133,15 @@ def propagator(
     entry = enter_rows({n: x.reshape(flat) for n, x in columns.items()}, row.reshape(flat))
     known = start_of("fixed", fixed, names, entry)
     free = tuple(name for name in names if name not in known)
-    settings = settings_of(free, known, bounds, dict.fromkeys(free, POSITIVE), "squares", 1.0, "classical", max_steps)
+    settings = settings_of(
+        free, known, bounds, dict.fromkeys(free, POSITIVE), "squares", 1.0, "classical", max_steps, True
+    )
     sessions = tuple(x.reshape(entry.row.shape[0], -1, time) for x in (*entry.columns.values(), entry.row))
     triangle, rows = _read(*sessions, longest, history)
     h = h.astype(triangle.dtype)
     first = _first(triangle, h) | start_of("start", start, free, entry, settings)
     points = drawn(jnp.stack([first[name] for name in free], -1)[None], settings.bounds, starts, key)
-    lag = jnp.broadcast_to(h * jnp.arange(longest + 1, dtype=h.dtype), triangle.shape[:1] + (longest + 1,))
+    lag = jnp.broadcast_to(h * jnp.arange(longest + 1, dtype=h.dtype), (triangle.shape[0], longest + 1))
     data = {"triangle": triangle, "lag": lag}
     used = jnp.ones(triangle.shape[:2], bool)
     found = compiled_fit(
@@ -147,10 +150,11 @@ def propagator(
     return PropagatorFit(found, _kernel(form, found, known, entry.single))
 
 
-class KernelLeft(eqx.Module):
+@dataclasses.dataclass(frozen=True)
+class KernelLeft:
     """z − R K(θ), and below it what no kernel explains."""
 
-    form: Form = eqx.field(static=True)
+    form: Form
 
     def __call__(self, parameters: dict[str, Array], data: Any) -> Float[Array, "rows lanes"]:
         kernel, lag = _FORMS[self.form][1](parameters), data["lag"]
