@@ -33,6 +33,7 @@ MEASURED = (
     "impact",
     "tape_bias",
     "sign_rules",
+    "calibration",
     "reliability",
 )
 # Of hours or of many gigabytes: by their names only.
