@@ -1,7 +1,7 @@
 """Fits of thousands of stocks and schedules at once, against SciPy around the same model, one by one.
 
-Both get the same data, the same start and the same bounds; SciPy differences, as its users let it. The error of a fit is
-how far its sum of squares lies above the smaller of the two, relative to it.
+Both get the same data, the same start and the same bounds; SciPy takes differences, as its users let it. The error of a
+fit is how far its sum of squares lies above the smaller of the two, relative to it.
 """
 
 from typing import Any
