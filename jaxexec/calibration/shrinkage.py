@@ -1,5 +1,7 @@
 """Many stocks pooled with shrinkage: the distribution over stocks is estimated, and each stock drawn towards it."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -26,7 +28,9 @@ class PooledFit(eqx.Module):
         spread: Covariance matrix over stocks, Ω, (p, p).
         own_weight: How much of each estimate is the stock's own: the diagonal of Ω(Ω + C)⁻¹, (stocks, p).
         rounds: Rounds of the search for mean and spread.
-        status: OK; MAX_STEPS where the search did not settle; INSUFFICIENT_DATA with too few usable stocks.
+        status: OK; OK_INACCURATE where stocks differ by so much less than their errors that the search creeps, its last
+            round less than 1e-4 of what an estimate spreads; MAX_STEPS where it did not settle at all;
+            INSUFFICIENT_DATA with too few usable stocks.
     """
 
     stocks: ParameterFit
@@ -68,7 +72,7 @@ def shrink(fits: ParameterFit) -> PooledFit:
     own = jnp.where(usable[None, None], jnp.moveaxis(fits.free_covariance, 0, -1), jnp.eye(p, dtype=dtype)[..., None])
     weight = usable.astype(dtype)
     known = lax.stop_gradient((theta, own))
-    mean, spread, rounds, settled = _most_likely(*known, weight, jnp.maximum(count, 1))
+    mean, spread, rounds, moved = _most_likely(*known, weight, jnp.maximum(count, 1))
     gain, inverse = _gain(own, spread, weight)
     shrunk = mean[:, None] + times(gain, theta - mean[:, None])
     precision, _ = inverse_definite((inverse * weight[None, None]).sum(2))
@@ -80,15 +84,17 @@ def shrink(fits: ParameterFit) -> PooledFit:
     covariance = covariance + multiply(multiply(rest, jnp.broadcast_to(of_mean[..., None], lanes)), transpose(rest))
     covariance = (covariance + transpose(covariance)) / 2
     few = count < p + 2
-    status = jnp.where(few, Status.INSUFFICIENT_DATA, jnp.where(settled, Status.OK, Status.MAX_STEPS))
+    status = jnp.where(moved <= 1e-4, Status.OK_INACCURATE, Status.MAX_STEPS)
+    status = jnp.where(moved <= 1e3 * _tolerance(dtype), Status.OK, status)
+    status = jnp.where(few, Status.INSUFFICIENT_DATA, status)
     lacking = (fits.status == Status.INSUFFICIENT_DATA) | (fits.status == Status.RANK_DEFICIENT)
-    served = (usable | lacking | (fits.status == Status.MAX_STEPS)) & (status == Status.OK)
+    served = (usable | lacking | (fits.status == Status.MAX_STEPS)) & is_usable(status)
     stocks = _record(fits, shrunk, covariance, served)
     return PooledFit(
         stocks=stocks,
-        mean=poison(mean, status != Status.OK),
-        mean_covariance=poison(of_mean, status != Status.OK),
-        spread=poison(spread, status != Status.OK),
+        mean=poison(mean, ~is_usable(status)),
+        mean_covariance=poison(of_mean, ~is_usable(status)),
+        spread=poison(spread, ~is_usable(status)),
         own_weight=jnp.where(usable[:, None], jnp.stack([gain[i, i] for i in range(p)], 1), 0),
         rounds=rounds,
         status=status.astype(jnp.int32),
@@ -106,15 +112,17 @@ def _gain(own: Array, spread: Array, weight: Array) -> tuple[Array, Array]:
 
 
 def _most_likely(theta: Array, own: Array, weight: Array, count: Array):
-    """The m and Ω that make the estimates most likely, the rounds it took, and whether they settled."""
+    """The m and Ω that make the estimates most likely, the rounds it took, and how far the last one went."""
     dtype = theta.dtype
-    tolerance = float(jnp.finfo(dtype).eps) ** 0.6
+    tolerance = _tolerance(dtype)
     mean = (theta * weight[None]).sum(1) / count
     apart = (theta - mean[:, None]) * weight[None]
     spread = (apart[:, None] * apart[None]).sum(2) / count
     identity = jnp.eye(theta.shape[0], dtype=dtype)
     # A parameter that all stocks share keeps a speck of spread to begin from.
     spread = spread + identity * (1e-6 * jnp.diagonal(spread) + float(jnp.finfo(dtype).tiny) ** 0.5)[None]
+
+    error = (jnp.stack([own[i, i] for i in range(theta.shape[0])]) * weight[None]).sum(1) / count
 
     def unsettled(carry: tuple) -> Array:
         return (carry[3] > tolerance) & (carry[2] < _MOST_ROUNDS)
@@ -128,7 +136,8 @@ def _most_likely(theta: Array, own: Array, weight: Array, count: Array):
         apart = shift + (mean - new_mean)[:, None]
         new = ((apart[:, None] * apart[None] + left) * weight[None, None]).sum(2) / count
         new = (new + new.T) / 2
-        size = jnp.sqrt(jnp.maximum(jnp.diagonal(new), jnp.diagonal(spread)))
+        # Beside what a stock's estimate spreads altogether: a spread over stocks of nothing is neared ever more slowly.
+        size = jnp.sqrt(jnp.diagonal(new) + error)
         moved = jnp.maximum(
             (jnp.abs(new_mean - mean) / size).max(), (jnp.abs(new - spread) / (size[:, None] * size[None])).max()
         )
@@ -136,8 +145,11 @@ def _most_likely(theta: Array, own: Array, weight: Array, count: Array):
 
     start = (mean, spread, jnp.asarray(0, jnp.int32), jnp.asarray(jnp.inf, dtype))
     mean, spread, rounds, moved = lax.while_loop(unsettled, improved, start)
-    # EM creeps where the spread is small beside the errors: what is left then is small beside them too.
-    return mean, spread, rounds, moved <= 1e3 * tolerance
+    return mean, spread, rounds, moved
+
+
+def _tolerance(dtype: Any) -> float:
+    return float(jnp.finfo(dtype).eps) ** 0.6
 
 
 def _record(fits: ParameterFit, free: Array, covariance: Array, served: Array) -> ParameterFit:

@@ -161,3 +161,11 @@ def test_shrinkage_with_equal_errors_is_that_of_efron_and_morris():
     np.testing.assert_allclose(pooled.spread[0, 0], values.var() - 1e-4, rtol=1e-6)
     weight = 1 - 1e-4 / values.var()
     np.testing.assert_allclose(pooled.stocks.values[:, 0], values.mean() + weight * (values - values.mean()), rtol=1e-7)
+
+
+def test_stocks_that_do_not_differ_are_drawn_together():
+    fits = execution_cost(*executions(np.random.default_rng(11), 12, 0.003))
+    pooled = shrink(fits)
+    assert int(pooled.status) in (jx.Status.OK, jx.Status.OK_INACCURATE)
+    apart = [np.std(x.values, axis=0) for x in (pooled.stocks, fits)]
+    assert np.all(apart[0] < 0.7 * apart[1])
