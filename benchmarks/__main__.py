@@ -36,6 +36,7 @@ MEASURED = (
     "tape_bias",
     "sign_rules",
     "estimator_choice",
+    "calibration",
     "reliability",
 )
 # Of hours or of many gigabytes: by their names only.

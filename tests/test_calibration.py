@@ -241,3 +241,22 @@ def test_a_tape_does_in_place_of_a_panel():
         jx.calibrate(tape)
     with pytest.raises(ValueError, match="give the tape itself"):
         jx.calibrate(panel())
+
+
+def test_the_cost_of_executions():
+    rng = np.random.default_rng(1)
+    rate = rng.uniform(0.01, 0.5, 80)
+    noise = 1e-3 * rng.standard_normal(80)
+    fit = jx.calibration.execution_cost(rate, 0.1 * rate**0.6 + 0.02 + noise)
+    c = jx.calibrate(panel(), activity(), executions=fit)
+    for name in ("eta", "phi", "psi"):
+        assert origin(c, name).origin == "estimated"
+        np.testing.assert_array_equal(getattr(c.cost, name), fit[name])
+        np.testing.assert_array_equal(origin(c, name).std_error, fit.std_error(name))
+    assert not any(name in line for line in c.warnings for name in ("eta", "phi", "psi"))
+    below = jx.calibrate(
+        panel(), activity(), executions=jx.calibration.execution_cost(rate, 0.1 * rate**0.6 - 0.02 + noise)
+    )
+    assert origin(below, "psi").origin == "shrunk"
+    with pytest.raises(ValueError, match="beside executions"):
+        jx.calibrate(panel(), activity(), executions=fit, eta=0.1)

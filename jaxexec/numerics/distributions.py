@@ -1,6 +1,7 @@
 """Distribution functions in float64 on NumPy arrays; lower tails keep their digits, F(x) = 1 − F(−x) for x > 0."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -28,6 +29,40 @@ def student_cdf(x: np.ndarray, degrees_of_freedom: float) -> np.ndarray:
         w, rest = degrees_of_freedom / length / length, np.where(np.isinf(x), 1.0, (x / length) ** 2)
         tail = 0.5 * _incomplete_beta(half, 0.5, w, rest)
     return _from_tail(x, np.where(np.isnan(x), np.nan, tail))
+
+
+def student_quantile(probability: float, degrees_of_freedom: float) -> float:
+    """x with F(x) = `probability`, strictly between 0 and 1."""
+    if probability < 0.5:
+        return -student_quantile(1 - probability, degrees_of_freedom)
+    return _increasing_root(lambda x: float(student_cdf(np.array(x), degrees_of_freedom)), probability)
+
+
+def f_cdf(x: np.ndarray, first: float, second: float) -> np.ndarray:
+    """Fisher's distribution function of the ratio of two mean squares, float64, of the shape of x ≥ 0.
+
+    I_w(m/2, n/2) with w = mx/(mx + n), m and n the `first` and `second` degrees of freedom.
+    """
+    x = np.asarray(x, np.float64)
+    whole = first * x + second
+    return _incomplete_beta(first / 2, second / 2, first * x / whole, second / whole)
+
+
+def f_quantile(probability: float, first: float, second: float) -> float:
+    """x with `f_cdf(x)` = `probability`, strictly between 0 and 1."""
+    return _increasing_root(lambda x: float(f_cdf(np.array(x), first, second)), probability)
+
+
+def _increasing_root(function: Callable[[float], float], target: float) -> float:
+    """x ≥ 0 at which an increasing function reaches `target`, by bisection to rounding."""
+    low, high = 0.0, 1.0
+    while function(high) < target:
+        low, high = high, 2 * high
+    while True:
+        middle = (low + high) / 2
+        if not low < middle < high:
+            return middle
+        low, high = (middle, high) if function(middle) < target else (low, middle)
 
 
 def _from_tail(x: np.ndarray, tail: np.ndarray) -> np.ndarray:

@@ -277,7 +277,7 @@ def bars(labels: Sequence[str], values: ArrayLike, title: str, xlabel: str) -> "
     Raises:
         ValueError: The lengths differ.
     """
-    heights = _like("values", values, len(labels))
+    heights = like("values", values, len(labels))
     order = np.argsort(np.where(np.isfinite(heights), np.abs(heights), -1), kind="stable")
     with drawing(title, xlabel, "") as (figure, axes):
         figure.set_figheight(min(max(1.5 + 0.3 * len(order), 2.2), 12.0))
@@ -316,7 +316,7 @@ def band(
         ValueError: The lengths differ.
     """
     abscissa = np.asarray(x, float)
-    lines = {word: _like(word, y, len(abscissa)) for word, y in (("centre", centre), ("low", low), ("high", high))}
+    lines = {word: like(word, y, len(abscissa)) for word, y in (("centre", centre), ("low", low), ("high", high))}
     with drawing(title, xlabel, ylabel) as (figure, axes):
         axes.fill_between(abscissa, lines["low"], lines["high"], color=color(0), alpha=0.18, lw=0, label=name)
         axes.plot(abscissa, lines["centre"], color=color(0), label="estimate")

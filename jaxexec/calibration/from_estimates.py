@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from jaxexec.calibration.parameter_fit import ParameterFit
 from jaxexec.costs import ExecutionCost, PowerLawCost, QuadraticCost
 from jaxexec.market import Market, TimeGrid
+from jaxexec.numerics.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,6 +153,7 @@ def calibrate(
     eta: float | None = None,
     phi: float | None = None,
     eta_from: Literal["prior", "children"] = "prior",
+    executions: ParameterFit | None = None,
     half_spread: float | None = None,
     permanent_impact: float | None = None,
     steps_per_bin: int = 1,
@@ -172,7 +175,8 @@ def calibrate(
         eta_from: where η comes from. "prior": Almgren et al. (2005), *assumed*. "children": one child order a step
             pays transitory_variable for each of its shares, so that η = transitory_variable · τV and φ = 1; refused
             where transitory_variable is not positive.
-        half_spread: ψ, currency per share; None means from the estimates.
+        executions: a fit of one stock by `execution_cost`, in currency per share, that η, φ and ψ are taken from.
+        half_spread: ψ, currency per share; None means from the executions where given, else from the estimates.
         permanent_impact: κ, currency per share per share; None means from the estimates.
         steps_per_bin: grid steps in each bin of `activity`.
 
@@ -194,11 +198,20 @@ def calibrate(
     estimates = _Estimates.of(panel, symbol)
     child, sizes = _child_size(activity, row, child_size)
     volume, volatility, curves = _curves(activity, row, steps_per_bin)
-    psi, spread = _half_spread(estimates, activity, row, child, half_spread)
+    if executions is not None:
+        _check_executions(executions, eta, phi, eta_from)
+    fitted_spread = executions is not None and "psi" in executions.names and half_spread is None
+    if executions is not None and fitted_spread:
+        psi, spread = _fitted_spread(executions)
+    else:
+        psi, spread = _half_spread(estimates, activity, row, child, half_spread)
     kappa, permanent = _permanent_impact(estimates, child, permanent_impact)
     daily = float(np.sqrt(np.mean(volatility**2)))
     step_volume = float(np.mean(volume)) / len(volume)
-    cost, temporary = _temporary(estimates, daily, step_volume, psi, eta, phi, eta_from)
+    if executions is not None:
+        cost, temporary = _fitted_cost(executions, psi)
+    else:
+        cost, temporary = _temporary(estimates, daily, step_volume, psi, eta, phi, eta_from)
     market = Market(TimeGrid.uniform(1.0, len(volume)), volatility, volume, permanent_impact=kappa)
     provenance = (*curves, sizes, spread, permanent, *temporary)
     return Calibration(symbol, market, cost, provenance, _session(activity.bin_edges))
@@ -221,7 +234,6 @@ class _Estimates:
     @classmethod
     def of(cls, panel: Panel, symbol: str) -> _Estimates:
         from jaxexec.impact.estimates import COEFFICIENTS
-        from jaxexec.numerics.status import Status
 
         row = panel.symbols.index(symbol)
         e = panel.estimates
@@ -337,6 +349,37 @@ def _permanent_impact(estimates: _Estimates, child: float, given: float | None) 
         return estimate, Provenance(name, estimate, error, unit, "derived", note)
     note = f"estimate {estimate:.3g} ± {error:.2g} is negative, which would pay for trading: set to zero"
     return 0.0, Provenance(name, 0.0, error, unit, "shrunk", note)
+
+
+def _check_executions(fit: ParameterFit, eta: float | None, phi: float | None, eta_from: str) -> None:
+    if eta is not None or phi is not None or eta_from != "prior":
+        raise ValueError("eta, phi and eta_from cannot be given beside executions, which tell them")
+    if np.ndim(fit.status):
+        raise ValueError("executions must be the fit of one stock: jax.tree.map(lambda x: x[i], fits) takes one")
+    for name in ("eta", "phi"):
+        if name not in fit.names:
+            raise ValueError(f"executions lacks {name}, which was fixed: give eta and phi themselves instead")
+        if not float(fit[name]) > 0:
+            status = Status(int(fit.status)).name
+            raise ValueError(f"executions has {name} = {float(fit[name]):.3g} (status {status}): no cost has that")
+
+
+def _fitted_spread(fit: ParameterFit) -> tuple[float, Provenance]:
+    value, error = float(fit["psi"]), float(fit.std_error("psi"))
+    unit = "currency per share"
+    if value >= 0:
+        return value, Provenance("psi", value, error, unit, "estimated", f"from {int(fit.n):,} executions")
+    note = f"estimate {value:.3g} ± {error:.2g} from executions is negative: set to zero"
+    return 0.0, Provenance("psi", 0.0, error, unit, "shrunk", note)
+
+
+def _fitted_cost(fit: ParameterFit, psi: float) -> tuple[ExecutionCost, list[Provenance]]:
+    note, units = f"from {int(fit.n):,} executions", {"eta": "currency per share", "phi": "1"}
+    entries = [
+        Provenance(name, float(fit[name]), float(fit.std_error(name)), unit, "estimated", note)
+        for name, unit in units.items()
+    ]
+    return PowerLawCost(float(fit["eta"]), float(fit["phi"]), psi), entries
 
 
 def _temporary(
