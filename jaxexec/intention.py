@@ -293,6 +293,9 @@ class Comparison(eqx.Module):
         footer = (
             "Naive: the schedule of exogenous impact, taken for informed. Times and leakage are shares of the whole."
         )
+        for name, s in self._named().items():
+            if int(s.status) > Status.LOCAL:
+                footer += f" {name}: {Status(int(s.status)).name}."
         return Table("One liquidation, for three reasons", columns, rows, footer)
 
     def plot(self) -> "Figure":

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jaxexec.impact.panel import Panel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison(ByStock):
     """Estimates of several panels, the first of which is the reference. NaN where a panel has none.
 

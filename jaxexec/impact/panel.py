@@ -54,7 +54,7 @@ class Tape(Protocol):
     def segments(self) -> Segments: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Panel(ByStock):
     """Impact estimates, one stock after the other.
 

@@ -126,6 +126,10 @@ class SignedTape:
             mapping or {},
         )
 
+    def __repr__(self) -> str:
+        """A line; frames would show symbols as they are, and those can steer a terminal."""
+        return f"SignedTape({self.trades.height:,} trades of {len(self.symbols):,} symbols)"
+
     @property
     def hours(self) -> tuple[int, int] | None:
         """The session that was kept, (start, end) in nanoseconds since local midnight; None where it is not known."""

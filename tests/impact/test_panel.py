@@ -1,5 +1,6 @@
 """Estimates of whole tapes: against statsmodels, across segments, and what a panel shows."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -290,6 +291,16 @@ def test_cross_section_is_winsorised(panel):
 def test_wrong_options_are_named(stocks, options, named):
     with pytest.raises(ValueError, match=named):
         glosten_harris(simulate.tape([(0, stocks[0])]), **options)
+
+
+def test_a_result_is_a_line(panel):
+    """However many stocks there are, and whatever they are called."""
+    assert repr(panel) == "Panel(7 stocks: 'S0', 'S1', 'S2', 'S3', 'S4', …)"
+    many = dataclasses.replace(panel, symbols=("\x1b[31m" + "A" * 10_000,) * 10_000)
+    assert len(repr(many)) < 200 and "\x1b" not in repr(many)
+    with pytest.raises(ValueError, match="'B' is none of the 10000 stocks") as refused:
+        many.summary("B")
+    assert len(str(refused.value)) < 250
 
 
 def test_what_is_no_tape_is_named(panel):

@@ -61,6 +61,8 @@ def test_tapes_from_tables_in_memory(days):
     assert tape.SignedTape.from_frames(table).trades.equals(here)
     with pytest.raises(tape.InputError, match="sign"):
         tape.SignedTape.from_frames(frame.drop("sign"))
+    named = tape.SignedTape.from_frames(frame.with_columns(symbol=pl.lit("\x1b[31mX")))
+    assert repr(named) == f"SignedTape({frame.height} trades of 1 symbols)"
 
 
 def test_nothing_is_cut_off_to_make_whole_numbers(days):
