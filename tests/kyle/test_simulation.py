@@ -144,6 +144,8 @@ def test_numbers_stay_in_the_precision_of_the_equilibrium():
         (lambda e: jx.kyle.deviate(e, np.array([1.0, 1.0, np.nan, 1.0])), r"intensity\[2\] must be finite"),
         (lambda e: jx.kyle.deviate(jax.tree.map(lambda x: x[None], e), np.ones((1, 4))), "must be one, got a batch"),
         (lambda e: jx.kyle.simulate(jax.tree.map(lambda x: x[None], e), 5), "must be one, got a batch"),
+        (lambda e: jax.tree.map(lambda x: x[None], e).table(), r"must be one, got a batch \(1,\); pick one"),
+        (lambda e: jax.tree.map(lambda x: x[None], e).plot(), r"must be one, got a batch \(1,\); pick one"),
     ],
 )
 def test_refusals(call, message):
