@@ -25,8 +25,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from jaxexec.kyle import Equilibrium
+from jaxexec.kyle.soundness import harmless, sound, spoilt
 from jaxexec.numerics.arrays import as_float, check, is_concrete
-from jaxexec.numerics.status import Status, poison, taint
+from jaxexec.numerics.status import Status
 from jaxexec.schedules import almgren_chriss
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class InferredSchedule(eqx.Module):
             market maker believes all that this one knows.
         expected_cost: currency.
         variance: of the cost if the trades are made as expected whatever the price does, currency².
-        status: a `Status`.
+        status: that of the equilibrium where it failed, all fields being NaN then; UNBOUNDED (`mistaken`);
+            NONFINITE_INPUT where a traced input is out of range; NONFINITE_INTERNAL where numbers overflowed.
     """
 
     inventory: Float[Array, " nodes"]
@@ -89,7 +91,9 @@ def signal(equilibrium: Equilibrium, shares: ArrayLike) -> Float[Array, ""]:
         ValueError: a batch, several insiders, or `shares` is not a finite scalar.
     """
     given = _shares(equilibrium, shares)
-    return -given / jnp.sum(equilibrium.intensity * equilibrium.variance_before / equilibrium.prior_variance)
+    e, failed = sound(equilibrium)
+    known = -given / jnp.sum(e.intensity * e.variance_before / e.prior_variance)
+    return spoilt(known, failed, (equilibrium, given))
 
 
 def against_rule(equilibrium: Equilibrium, trades: ArrayLike) -> InferredSchedule:
@@ -112,24 +116,42 @@ def against_rule(equilibrium: Equilibrium, trades: ArrayLike) -> InferredSchedul
 
 
 @jax.jit
-def _measured(e: Equilibrium, trades: Array, known: Array) -> InferredSchedule:
+def _measured(
+    equilibrium: Equilibrium, trades: Array, known: Array, cause: ArrayLike = Status.OK, also: Any = ()
+) -> InferredSchedule:
+    """The schedule of `trades`; NaN where the equilibrium failed, or there is a `cause`.
+
+    Args:
+        cause: a `Status` of its own; OK for none.
+        also: further inputs, that NaN derivatives must find.
+    """
+    refused = ~jnp.all(jnp.isfinite(trades)) & (cause == Status.OK)
+    cause = jnp.where(refused, Status.NONFINITE_INPUT, cause)
+    status = jnp.where(equilibrium.status > Status.LOCAL, equilibrium.status, jnp.maximum(equilibrium.status, cause))
+    e, sold, signalled = harmless((equilibrium, trades, known), status > Status.LOCAL)
+    fields = _fields(e, sold, signalled)
+    finite = jnp.isfinite(fields["expected_cost"]) & jnp.isfinite(fields["variance"])
+    status = jnp.where(finite | (status > Status.LOCAL), status, Status.NONFINITE_INTERNAL)
+    fields = spoilt(fields, status > Status.LOCAL, (equilibrium, trades, known, also))
+    return InferredSchedule(**fields, status=status.astype(jnp.int32))
+
+
+def _fields(e: Equilibrium, trades: Array, known: Array) -> dict[str, Array]:
     left = jnp.cumsum(trades[::-1])[::-1]
     whole = e.price_impact + e.transitory_impact
     belief = _from_zero(-jnp.cumsum(e.price_impact * trades))
     cost = _from_zero(jnp.cumsum(trades * (whole * trades - belief[:-1])))
     nodes = jnp.concatenate([left, jnp.zeros_like(left[:1])])
     exposed = e.price_impact * nodes[1:] + whole * trades
-    finite = jnp.all(jnp.isfinite(trades)) & jnp.all(jnp.isfinite(cost))
-    return InferredSchedule(
-        inventory=nodes,
-        trades=trades,
-        cost=cost,
-        belief=belief,
-        leakage=jnp.where(known == 0, 0, belief / jnp.where(known == 0, 1, known)),
-        expected_cost=cost[-1],
-        variance=jnp.sum(e.noise_variance * exposed**2),
-        status=jnp.where(finite, e.status, jnp.maximum(e.status, Status.NONFINITE_INTERNAL)).astype(jnp.int32),
-    )
+    return {
+        "inventory": nodes,
+        "trades": trades,
+        "cost": cost,
+        "belief": belief,
+        "leakage": jnp.where(known == 0, 0, belief / jnp.where(known == 0, 1, known)),
+        "expected_cost": cost[-1],
+        "variance": jnp.sum(e.noise_variance * exposed**2),
+    }
 
 
 def _from_zero(running: Array) -> Array:
@@ -150,8 +172,9 @@ def informed(equilibrium: Equilibrium, shares: ArrayLike) -> InferredSchedule:
         ValueError: as `signal`.
     """
     known = signal(equilibrium, shares)
-    gap = known * equilibrium.variance_before / equilibrium.prior_variance
-    return _measured(equilibrium, -equilibrium.intensity * gap, known)
+    e, failed = sound(equilibrium)
+    gap = harmless(known, failed) * e.variance_before / e.prior_variance
+    return _measured(equilibrium, -e.intensity * gap, known)
 
 
 def noise_gain(equilibrium: Equilibrium) -> Float[Array, ""]:
@@ -170,7 +193,9 @@ def noise_gain(equilibrium: Equilibrium) -> Float[Array, ""]:
 
 
 @jax.jit
-def _noise_gain(e: Equilibrium) -> Array:
+def _noise_gain(equilibrium: Equilibrium) -> Array:
+    e, failed = sound(equilibrium)
+
     def spread(unsure: Array, row: tuple[Array, ...]) -> tuple[Array, Array]:
         beta, impact, s = row
         return (1 - impact * beta) ** 2 * unsure + impact**2 * s, unsure
@@ -178,7 +203,7 @@ def _noise_gain(e: Equilibrium) -> Array:
     start = jnp.zeros_like(e.prior_variance)
     _, unsure = lax.scan(spread, start, (e.intensity, e.price_impact, e.noise_variance))
     whole = e.price_impact + e.transitory_impact
-    return jnp.sum(e.intensity * (1 - whole * e.intensity) * unsure)
+    return spoilt(jnp.sum(e.intensity * (1 - whole * e.intensity) * unsure), failed, equilibrium)
 
 
 def mistaken(equilibrium: Equilibrium, shares: ArrayLike, risk_aversion: ArrayLike = 0.0) -> InferredSchedule:
@@ -204,25 +229,16 @@ def mistaken(equilibrium: Equilibrium, shares: ArrayLike, risk_aversion: ArrayLi
     if gamma.ndim:
         raise ValueError(f"risk_aversion must be a scalar, got shape {gamma.shape}; use jax.vmap for a batch")
     check("risk_aversion", gamma, lambda v: np.isfinite(v) & (v >= 0), "finite and at least 0")
-    trades, bounded = _best_reply(equilibrium, given, gamma.astype(given.dtype))
-    schedule = _measured(equilibrium, trades, signal(equilibrium, given))
-    return _unbounded_where(~bounded, schedule, (equilibrium, given, gamma))
-
-
-def _unbounded_where(failed: Array, schedule: InferredSchedule, inputs: Any) -> InferredSchedule:
-    """UNBOUNDED, and NaN, where `failed`."""
-    everywhere = taint(eqx.filter(inputs, eqx.is_inexact_array), failed)
-
-    def spoilt(x: Array) -> Array:
-        return poison(jnp.where(failed, 0, x) + everywhere, jnp.broadcast_to(failed, x.shape))
-
-    fields = {name: spoilt(x) for name, x in vars(schedule).items() if name != "status"}
-    return InferredSchedule(**fields, status=jnp.where(failed, Status.UNBOUNDED, schedule.status).astype(jnp.int32))
+    gamma = gamma.astype(given.dtype)
+    trades, cause = _best_reply(equilibrium, given, gamma)
+    return _measured(equilibrium, trades, signal(equilibrium, given), cause, (given, gamma))
 
 
 @jax.jit
-def _best_reply(e: Equilibrium, shares: Array, gamma: Array) -> tuple[Array, Array]:
-    """Trades, and whether they are a minimum."""
+def _best_reply(equilibrium: Equilibrium, shares: Array, gamma: Array) -> tuple[Array, Array]:
+    """Trades, and why there are none: OK, UNBOUNDED where there is no minimum, or NONFINITE_INPUT."""
+    refused = ~(jnp.isfinite(shares) & jnp.isfinite(gamma) & (gamma >= 0))
+    e, shares, gamma = harmless((equilibrium, shares, gamma), refused | (equilibrium.status > Status.LOCAL))
 
     def back(later: Array, row: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
         impact, passing, s, last = row
@@ -243,7 +259,8 @@ def _best_reply(e: Equilibrium, shares: Array, gamma: Array) -> tuple[Array, Arr
     def sell(left: Array, part: Array) -> tuple[Array, Array]:
         return left * (1 - part), left * part
 
-    return lax.scan(sell, shares, parts)[1], jnp.all(convex)
+    cause = jnp.where(refused, Status.NONFINITE_INPUT, jnp.where(jnp.all(convex), Status.OK, Status.UNBOUNDED))
+    return lax.scan(sell, shares, parts)[1], cause
 
 
 class Comparison(eqx.Module):
@@ -276,6 +293,9 @@ class Comparison(eqx.Module):
         footer = (
             "Naive: the schedule of exogenous impact, taken for informed. Times and leakage are shares of the whole."
         )
+        for name, s in self._named().items():
+            if int(s.status) > Status.LOCAL:
+                footer += f" {name}: {Status(int(s.status)).name}."
         return Table("One liquidation, for three reasons", columns, rows, footer)
 
     def plot(self) -> "Figure":
@@ -327,7 +347,7 @@ def compare(equilibrium: Equilibrium, shares: ArrayLike, risk_aversion: ArrayLik
     given = _shares(equilibrium, shares)
     guessed = mistaken(equilibrium, given, risk_aversion)
     gamma = as_float("risk_aversion", risk_aversion).astype(given.dtype)
-    flat = _flat(equilibrium)
+    flat = _flat(sound(equilibrium)[0])
     usual = almgren_chriss(
         given,
         float(equilibrium.periods),

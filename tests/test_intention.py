@@ -139,6 +139,40 @@ def test_taken_for_informed_one_best_behaves_as_one():
     )
 
 
+def test_a_failed_equilibrium_leaves_a_masked_sum_its_derivatives():
+    def costs(prior, gamma):
+        e = jx.kyle.solve(prior, NOISE, 6, gamma, "local", 0.0, 1.0)
+        c = jx.intention.compare(e, 1.0, 0.5)
+        each = [s.expected_cost for s in (c.exogenous, c.informed, c.mistaken, c.naive)]
+        cut = jx.intention.splitting(e, 1.0, np.array([2])).expected_cost[0]
+        return jnp.stack([*each, c.noise_gain, cut, jx.intention.signal(e, 1.0)]), c.naive.status
+
+    def loss(prior, gamma, mask):
+        found, status = jax.vmap(costs, in_axes=(0, None))(prior, gamma)
+        return jnp.sum(jnp.where(mask[:, None], found, 0.0)), (found, status)
+
+    slopes = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+    prior = jnp.array([1.0, jnp.nan])
+    (by_prior, by_gamma), (found, status) = slopes(prior, 0.5, jnp.array([True, False]))
+    assert np.isfinite(by_gamma) and np.isfinite(by_prior[0]) and by_prior[1] == 0
+    assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()
+    assert status.tolist() == [jx.Status.OK, jx.Status.NONFINITE_INPUT]
+    (by_prior, _), _ = slopes(prior, 0.5, jnp.array([True, True]))
+    assert np.isnan(by_prior[1])
+
+
+def test_traced_inputs_out_of_range_are_named_by_the_status():
+    mistaken = jax.jit(jx.intention.mistaken)
+    for shares, gamma in ((jnp.nan, 0.5), (1.0, jnp.nan), (1.0, -0.5), (1.0, jnp.inf)):
+        found = mistaken(equilibrium(), shares, gamma)
+        assert found.status == jx.Status.NONFINITE_INPUT
+        assert np.isnan(found.inventory).all() and np.isnan(found.expected_cost)
+    lost = jax.jit(jx.intention.against_rule)(equilibrium(), jnp.full(6, jnp.nan))
+    assert lost.status == jx.Status.NONFINITE_INPUT and np.isnan(lost.inventory).all()
+    huge = jx.intention.against_rule(equilibrium(), np.full(6, 1e200))
+    assert huge.status == jx.Status.NONFINITE_INTERNAL and np.isnan(huge.expected_cost)
+
+
 def test_comparison():
     e = many("local", 0.0)
     c = jx.intention.compare(e, 5.0, 0.02)

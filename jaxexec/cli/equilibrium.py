@@ -8,6 +8,7 @@ from jaxexec.cli.options import DEFAULT, Common
 from jaxexec.cli.run import Run, open_run, plan
 
 _MOST_PERIODS = 1_000_000
+_UNBOUNDED = "The rule can be manipulated without end: raise --liquidator-risk-aversion."
 
 
 def equilibrium(
@@ -49,7 +50,7 @@ def equilibrium(
         "insiders": insiders,
     }
     extra = {"noise_curve": noise_curve, "shares": shares, "liquidator_risk_aversion": liquidator_risk_aversion}
-    _check(periods, noise_curve, shares, insiders)
+    _check(periods, noise_curve, shares, insiders, liquidator_risk_aversion)
     if common.dry_run:
         return plan("equilibrium", common, {"periods": periods, "insiders": insiders})
     with open_run("equilibrium", common, settings | extra | {"precision": common.precision}) as run:
@@ -65,17 +66,19 @@ def equilibrium(
         found = jx.kyle.solve(**(numbers | {"noise_variance": noise}))
         code = _report(run, found)
         if shares is not None and code == OK:
-            _compare(run, jx.intention.compare(found, cast(shares), cast(liquidator_risk_aversion)))
+            code = _compare(run, jx.intention.compare(found, cast(shares), cast(liquidator_risk_aversion)))
         return code
 
 
-def _check(periods: int, noise_curve: float, shares: float | None, insiders: int) -> None:
+def _check(periods: int, noise_curve: float, shares: float | None, insiders: int, liquidators: float) -> None:
     if not 1 <= periods <= _MOST_PERIODS:
         raise ValueError(f"periods must be between 1 and {_MOST_PERIODS:,}, got {periods:,}")
     if not (math.isfinite(noise_curve) and noise_curve > -1):
         raise ValueError(f"noise_curve must be finite and above -1, got {noise_curve}")
     if shares is not None and not (math.isfinite(shares) and shares != 0):
         raise ValueError(f"shares must be finite and not 0, got {shares}")
+    if not (math.isfinite(liquidators) and liquidators >= 0):
+        raise ValueError(f"liquidator_risk_aversion must be finite and at least 0, got {liquidators}")
     if shares is not None and insiders != 1:
         raise ValueError("shares can be compared where there is one insider")
 
@@ -116,11 +119,18 @@ def _report(run: Run, found: Any) -> int:
     return OK
 
 
-def _compare(run: Run, found: Any) -> None:
-    """Show and write one liquidation for three reasons."""
+def _compare(run: Run, found: Any) -> int:
+    """Show and write one liquidation for three reasons; the exit code."""
+    from jaxexec import Status
+
     run.show(found.table())
     run.write_picture("liquidations.svg", found.plot(), "Shares left to trade, by the reason to trade.")
     run.write_picture("leakage.svg", found.plot_leakage(), "What the market maker is led to believe.")
     run.result["expected_costs"] = {
         name: float(getattr(found, name).expected_cost) for name in ("exogenous", "informed", "mistaken", "naive")
     }
+    if found.mistaken.status > Status.LOCAL:
+        status = Status(int(found.mistaken.status))
+        run.note(f"taken for informed: {status.name}. {_UNBOUNDED if status == Status.UNBOUNDED else status.remedy}")
+        return SOME_ROWS_FAILED
+    return OK

@@ -11,8 +11,13 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+_MOST, _LONGEST = 5, 20  # symbols that are named, and their characters
+
+
 class ByStock(ABC):
     """A result with rows for each stock: one table of numbers, one to be looked at, and their other forms."""
+
+    symbols: tuple[str, ...]
 
     @abstractmethod
     def table(self) -> pl.DataFrame:
@@ -49,8 +54,17 @@ class ByStock(ABC):
     def __str__(self) -> str:
         return self.summary()
 
+    def __repr__(self) -> str:
+        """A line, however many stocks there are."""
+        return f"{type(self).__name__}({_some(self.symbols)})"
+
     def _repr_html_(self) -> str:
         return self.presentation().html()
+
+
+def _some(symbols: Sequence[str]) -> str:
+    named = [repr(s if len(s) <= _LONGEST else f"{s[: _LONGEST - 1]}…") for s in symbols[:_MOST]]
+    return f"{len(symbols)} stocks: {', '.join(named)}" + (", …" if len(symbols) > _MOST else "")
 
 
 def place_of(symbols: Sequence[str], symbol: str) -> int:
@@ -60,8 +74,7 @@ def place_of(symbols: Sequence[str], symbol: str) -> int:
         ValueError: It is none of them.
     """
     if symbol not in symbols:
-        some = ", ".join(repr(s) for s in symbols[:5]) + (", …" if len(symbols) > 5 else "")
-        raise ValueError(f"symbol {symbol!r} is none of the {len(symbols)} stocks: {some}")
+        raise ValueError(f"symbol {symbol!r} is none of the {_some(symbols)}")
     return symbols.index(symbol)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jaxexec.impact.panel import Panel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison(ByStock):
     """Estimates of several panels, the first of which is the reference. NaN where a panel has none.
 
@@ -137,9 +137,9 @@ def compare(panels: Mapping[str, Panel]) -> Comparison:
         `Comparison`.
 
     Raises:
-        ValueError: There are fewer than two panels.
+        ValueError: There are fewer than two panels, or something is no panel.
     """
-    if len(panels) < 2:
+    if len(checked_panels(panels)) < 2:
         raise ValueError(f"panels must be two or more, got {len(panels)}")
     symbols = sorted({s for p in panels.values() for s, good in zip(p.symbols, p.usable, strict=True) if good})
     terms = tuple(t for t in COEFFICIENTS if any(t in p.estimates.terms for p in panels.values()))
@@ -153,6 +153,16 @@ def compare(panels: Mapping[str, Panel]) -> Comparison:
         errors[j][place] = np.asarray(panel.estimates.std_errors)[rows]
     units = tuple(UNITS[t] for t in terms)
     return Comparison(tuple(panels), tuple(symbols), terms, units, estimates, errors)
+
+
+def checked_panels(panels: Any) -> Mapping[str, Panel]:
+    """Names of panels, to them; a ValueError where something is none."""
+    if not isinstance(panels, Mapping):
+        raise ValueError(f"panels must be a dictionary of panels by their names, got a {type(panels).__name__}")
+    for name, panel in panels.items():
+        if not hasattr(panel, "estimates") or not hasattr(panel.estimates, "terms"):
+            raise ValueError(f"panels[{name!r}] must be a panel, as glosten_harris gives, got a {type(panel).__name__}")
+    return panels
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
@@ -169,7 +179,13 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def winsorised(values: np.ndarray, quantiles: tuple[float, float] | None = (0.01, 0.99)) -> np.ndarray:
-    """More extreme values drawn in to two quantiles (linearly interpolated) of those that are finite."""
+    """More extreme values drawn in to two quantiles (linearly interpolated) of those that are finite.
+
+    Raises:
+        ValueError: The quantiles are not an increasing pair within [0, 1].
+    """
+    if quantiles is not None and not (np.shape(quantiles) == (2,) and 0 <= quantiles[0] < quantiles[1] <= 1):
+        raise ValueError(f"winsorise must be None or a pair 0 <= low < high <= 1, got {quantiles!r}")
     known = values[np.isfinite(values)]
     if quantiles is None or not len(known):
         return values

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxexec.impact import tape_estimates as passes
 from jaxexec.impact.estimates import ImpactEstimates, Model
-from jaxexec.impact.lanes import Segments
+from jaxexec.impact.lanes import Segments, segments_of
 
 Program = Callable[..., Any]
 
@@ -39,9 +39,9 @@ def checked_segments(tape: Any) -> Any:
     """The segments of a tape.
 
     Raises:
-        ValueError: A size is not positive; its place is named.
+        ValueError: It is no signed tape, or a size is not positive; its place is named.
     """
-    segments = tape.segments()
+    segments = segments_of(tape)
     wrong = np.flatnonzero(np.asarray(segments.size) <= 0)
     if wrong.size:
         raise ValueError(f"size[{wrong[0]}] must be positive, got {segments.size[wrong[0]]}")

@@ -8,6 +8,7 @@ from typing import get_args
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
@@ -19,7 +20,7 @@ from jaxexec.impact.regression import check_lags, checked_method
 from jaxexec.numerics.arrays import as_float, unify
 from jaxexec.numerics.autoregressive_errors import Autocorrelation, Estimator
 from jaxexec.numerics.long_run import Rule
-from jaxexec.numerics.moments import BLOCKS
+from jaxexec.numerics.moments import spare_rows
 from jaxexec.numerics.regression import Convention, Covariance, LaneFit, Method, regress_lanes
 from jaxexec.numerics.status import Status, replace_where
 
@@ -183,9 +184,9 @@ def checked_model(form, terms, order, method: Method) -> Model:
     names = () if isinstance(terms, str) else tuple(terms)
     if not names or len(set(names)) < len(names) or not set(names) <= set(COEFFICIENTS):
         raise ValueError(f"terms must be different names out of {COEFFICIENTS}, got {terms!r}")
-    if not isinstance(order, int) or order < 1:
+    if isinstance(order, bool) or not isinstance(order, int | np.integer) or order < 1:
         raise ValueError(f"order must be a positive whole number, got {order!r}")
-    return Model(form, tuple(term for term in COEFFICIENTS if term in names), order, method)
+    return Model(form, tuple(term for term in COEFFICIENTS if term in names), int(order), method)
 
 
 def _checked(arrays: tuple[Array, Array, Array], mask: ArrayLike | None, model: Model) -> ImpactEstimates:
@@ -230,7 +231,7 @@ def estimate_lanes(price: Array, size: Array, sign: Array, mask: Array, model: M
 def _block(price, size, sign, mask, order: int) -> tuple[Block, Array, Array]:
     """The lanes with room for the lags in front, and the means of flow and sign."""
     count = jnp.maximum(mask.sum(0, dtype=price.dtype), 1)
-    room = ((order, -price.shape[0] % BLOCKS), (0, 0))
+    room = ((order, spare_rows(price.shape[0])), (0, 0))
     flow = sign * size
     change = price - jnp.concatenate([jnp.zeros_like(price[:1]), price[:-1]])
     real = jnp.pad(mask, room)

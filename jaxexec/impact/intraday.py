@@ -30,7 +30,7 @@ class CleanedTape(Protocol):
     def hours(self) -> tuple[int, int] | None: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Activity(ByStock):
     """How active each stock is in each bin of the trading day. One trading day is one session long.
 

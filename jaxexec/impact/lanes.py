@@ -16,7 +16,7 @@ stocks with as many lags are made so long that they fill their last chunk.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -48,6 +48,20 @@ class Segments(Cuts, Protocol):
     def size(self) -> np.ndarray: ...
     @property
     def sign(self) -> np.ndarray: ...
+
+
+def segments_of(tape: Any) -> Any:
+    """`tape.segments()`.
+
+    Raises:
+        ValueError: It is no signed tape.
+    """
+    if not callable(getattr(tape, "segments", None)):
+        raise ValueError(
+            f"tape must be a jaxexec.tape.SignedTape, got a {type(tape).__name__}: files become one by "
+            "jaxexec.tape.sign, tables of signed trades by SignedTape.from_frames, days together by jaxexec.tape.pool"
+        )
+    return tape.segments()
 
 
 @dataclass(frozen=True)

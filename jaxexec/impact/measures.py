@@ -38,7 +38,7 @@ def joined(parts: Sequence[Measures]) -> Measures:
     return replace(parts[0], symbols=symbols, estimates=estimates)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Measures(ByStock):
     """Measures of liquidity, one stock after the other.
 

@@ -52,7 +52,7 @@ def expected_sign(expected_flow: Float[Array, "..."], residual_std: Float[Array,
     Returns:
         Between −1 and 1; in float64 to within 2e-14.
     """
-    ratio = expected_flow * (2**-0.5 / residual_std)
+    ratio = jnp.asarray(expected_flow) * (2**-0.5 / jnp.asarray(residual_std))
     return _erf(ratio) if ratio.dtype == jnp.float64 else lax.erf(ratio)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxexec.impact.batches import estimate_in_batches
 from jaxexec.impact.by_stock import ByStock, place_of
-from jaxexec.impact.comparison import Comparison, compare, winsorised
+from jaxexec.impact.comparison import Comparison, checked_panels, compare, winsorised
 from jaxexec.impact.days import DatedTape, checked_segments, estimate_days, pool_segments
 from jaxexec.impact.estimates import COEFFICIENTS, UNITS, ImpactEstimates, Model, checked_model
 from jaxexec.impact.lanes import Segments
@@ -54,7 +54,7 @@ class Tape(Protocol):
     def segments(self) -> Segments: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Panel(ByStock):
     """Impact estimates, one stock after the other.
 
@@ -174,9 +174,9 @@ class Panel(ByStock):
             name: What to call this one.
 
         Raises:
-            ValueError: A name is given twice.
+            ValueError: A name is given twice, or something is no panel.
         """
-        given = {"other": others} if isinstance(others, Panel) else dict(others)
+        given = {"other": others} if isinstance(others, Panel) else dict(checked_panels(others))
         if name in given:
             raise ValueError(f"name {name!r} is given to two panels")
         return compare({name: self, **given})
@@ -257,15 +257,21 @@ def glosten_harris(
         `Panel`; stocks that cannot be estimated carry a status and NaN.
 
     Raises:
-        ValueError: An option is none of the above, a size is not positive, or a stock has a date in two tapes.
+        ValueError: An option is none of the above, `tape` is no tape or a part of it is none, a size is not positive,
+            or a stock has a date in two tapes.
     """
     method = checked_method(estimator, covariance, lags, prewhiten, convention, autocorrelation, max_iterations)
     model = checked_model(form, terms, order, method)
-    if isinstance(tape, Tape):
-        return _estimated(tape, method, model)
+    if isinstance(tape, Tape) or _is_no_collection(tape):
+        return _estimated(cast(Tape, tape), method, model)
     if isinstance(tape, Sequence):
         return _of_days(cast("Sequence[DatedTape]", tape), method, model)
     return _joined([_estimated(part, method, model) for part in tape])
+
+
+def _is_no_collection(tape: Any) -> bool:
+    """Paths, tables and what else iterates over something that is no tape, or not at all."""
+    return isinstance(tape, str | Mapping) or hasattr(tape, "columns") or not hasattr(tape, "__iter__")
 
 
 def _estimated(tape: Tape, method: Method, model: Model) -> Panel:
@@ -348,7 +354,5 @@ def summarise(panel: Panel, winsorise: tuple[float, float] | None = (0.01, 0.99)
 
 def _cross_section(panel: Panel, quantiles: tuple[float, float] | None) -> dict[str, np.ndarray]:
     """Winsorised estimates of the usable stocks by coefficient."""
-    if quantiles is not None and not 0 <= quantiles[0] < quantiles[1] <= 1:
-        raise ValueError(f"winsorise must be None or a pair 0 <= low < high <= 1, got {quantiles!r}")
     usable = np.asarray(panel.estimates.coefficients)[panel.usable]
     return {name: winsorised(usable[:, k], quantiles) for k, name in enumerate(panel.estimates.terms)}

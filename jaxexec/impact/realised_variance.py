@@ -6,6 +6,7 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
@@ -94,17 +95,22 @@ def realised_variance_arrays(
         ValueError: Shapes, `intervals` or `subgrids` are not as above.
     """
     for name, value, least in (("intervals", intervals, 4), ("subgrids", 2 if subgrids is None else subgrids, 2)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")
     arrays, mask = check_arrays(mask, price=price, elapsed=elapsed)
-    return _estimate(arrays, mask, intervals=intervals, subgrids=subgrids)
+    subgrids = None if subgrids is None else int(subgrids)
+    return _estimate(arrays, mask, intervals=int(intervals), subgrids=subgrids)
 
 
 @partial(jax.jit, static_argnames=("intervals", "subgrids"))
 def _estimate(arrays, mask, *, intervals: int, subgrids: int | None) -> RealisedVariance:
     entered = enter(arrays, mask, {"elapsed": lambda x: (x >= 0) & (x <= 1)})
     rows = jax.vmap(partial(_one_day, intervals=intervals, subgrids=subgrids))
-    price, elapsed, real = (x.T for x in (entered.arrays["price"], entered.arrays["elapsed"], entered.mask))
+    # An empty slot at the end, so that a day without trades has one.
+    slot = ((0, 0), (0, 0 if mask.shape[-1] else 1))
+    price, elapsed, real = (
+        jnp.pad(x.T, slot) for x in (entered.arrays["price"], entered.arrays["elapsed"], entered.mask)
+    )
     values, errors, n, used, ordered = rows(price, elapsed, real)
     status = jnp.select(
         [entered.bad | ~ordered, n < jnp.maximum(_FEWEST, 2 * used + 1), ~jnp.isfinite(values + errors).all(1)],

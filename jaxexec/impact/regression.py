@@ -14,7 +14,7 @@ from jaxexec.impact.inference import all_finite, first_status, inference, poison
 from jaxexec.numerics.arrays import as_float, unify
 from jaxexec.numerics.autoregressive_errors import Autocorrelation, Estimator
 from jaxexec.numerics.long_run import Rule
-from jaxexec.numerics.moments import BLOCKS
+from jaxexec.numerics.moments import spare_rows
 from jaxexec.numerics.regression import Convention, Covariance, LaneFit, Method, regress_lanes
 from jaxexec.numerics.status import Status, replace_where
 
@@ -127,6 +127,8 @@ def regress(
         ValueError: an option or a shape is not as above.
     """
     method = checked_method(estimator, covariance, lags, prewhiten, convention, autocorrelation, max_iterations)
+    if not isinstance(intercept, bool | np.bool_):
+        raise ValueError(f"intercept must be True or False, got {intercept!r}")
     y, x = unify((as_float("response", response), as_float("regressors", regressors)))
     if y.ndim not in (1, 2):
         raise ValueError(f"response must have shape (rows,) or (stocks, rows), got {y.shape}")
@@ -160,11 +162,11 @@ def checked_method(estimator, covariance, lags, prewhiten, convention, autocorre
         raise ValueError(f"prewhiten must be True or False, got {prewhiten!r}")
     if prewhiten and covariance != "hac":
         raise ValueError(f"prewhiten is for covariance='hac', got covariance={covariance!r}")
-    if not isinstance(max_iterations, int) or isinstance(max_iterations, bool) or max_iterations < 1:
+    if isinstance(max_iterations, bool) or not isinstance(max_iterations, int | np.integer) or max_iterations < 1:
         raise ValueError(f"max_iterations must be a positive whole number, got {max_iterations!r}")
     rule = lags if isinstance(lags, str) else int(lags)
     return Method(
-        estimator, covariance, cast(Rule | int, rule), bool(prewhiten), convention, autocorrelation, max_iterations
+        estimator, covariance, cast(Rule | int, rule), bool(prewhiten), convention, autocorrelation, int(max_iterations)
     )
 
 
@@ -184,7 +186,7 @@ def _regress(y, x, mask, method: Method, intercept: bool) -> Regression:
     bad = (mask & ~(jnp.isfinite(y) & jnp.isfinite(x).all(0))).any(0)
     # A bad lane is computed with zeros; its NaN still finds the input that caused it.
     y, x = (replace_where(jnp.broadcast_to(bad[(None,) * (v.ndim - 1)], v.shape), v, jnp.zeros_like(v)) for v in (y, x))
-    spare = -y.shape[0] % BLOCKS
+    spare = spare_rows(y.shape[0])
     y, mask = (jnp.pad(v, ((0, spare), (0, 0))) for v in (y, mask))
     x = jnp.pad(x, ((0, 0), (0, spare), (0, 0)))
     design = jnp.concatenate([jnp.ones_like(y)[None], x]) if intercept else x

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 
 from jaxexec.impact.intraday import REGULAR_SESSION
-from jaxexec.impact.lanes import TICK
+from jaxexec.impact.lanes import TICK, segments_of
 from jaxexec.impact.measured import Lags, check_choice, check_lags
 from jaxexec.impact.measures import Measures
 from jaxexec.impact.price_on_flow import kyle_lambda_arrays
@@ -60,7 +60,7 @@ def huang_stoll(tape: PricedTape, components: Components = "two", *, lags: Lags 
 
 
 def _of_signs(tape: PricedTape, function, title: str, units: tuple[str, ...], lags: Lags) -> Measures:
-    segments = tape.segments()
+    segments = segments_of(tape)
     columns = [segments.ticks * TICK, segments.sign]
     estimates = measure_stocks(function, segments, columns, check_lags(lags), reach=2)
     return Measures(title, tuple(segments.symbols), estimates, units, _LAGS)
@@ -105,7 +105,7 @@ def kyle_lambda(
     number, step = check_lags(lags), nanoseconds(width, "width")
     if step == 0:
         raise ValueError("width must be longer than 0")
-    bars = _bars(tape.segments(), step, flow == "root")
+    bars = _bars(segments_of(tape), step, flow == "root")
 
     def measure(change, flow, usable, mask):
         return kyle_lambda_arrays(change, flow, mask & (usable > 0), lags=number)
@@ -158,7 +158,7 @@ def hasbrouck(
     """
     check_choice("price", price, ("midpoint", "trade"))
     check_choice("flow", flow, ("sign", "shares"))
-    number, segments = check_lags(lags), tape.segments()
+    number, segments = check_lags(lags), segments_of(tape)
     filled = np.diff(segments.offsets) > 0
     edges = np.ones(len(segments.ticks))
     if price == "midpoint":
@@ -210,7 +210,7 @@ def realised_volatility(
         ValueError: An option is none of the above, or the tape carries no quotes where they are needed.
     """
     check_choice("price", price, ("trade", "midpoint"))
-    segments = tape.segments()
+    segments = segments_of(tape)
     start, end = (time_of_day(t) for t in (session or tape.hours or REGULAR_SESSION))
     if not 0 <= start < end:
         raise ValueError(f"session must be a pair of times of day, start < end, got {session!r}")

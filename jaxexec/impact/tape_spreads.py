@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from jaxexec.impact.lanes import TICK
+from jaxexec.impact.lanes import TICK, segments_of
 from jaxexec.impact.measured import Lags, check_choice, check_lags
 from jaxexec.impact.measures import Measures
 from jaxexec.impact.roll import ROLL, roll_spread_arrays
@@ -21,6 +21,7 @@ from jaxexec.tape.signed_tape import Segments
 if TYPE_CHECKING:
     import polars as pl
 
+_QUOTE_COLUMNS = ("symbol", "date", "time", "sequence", "bid_ticks", "ask_ticks")
 _AT_ONCE = 16_384  # segments whose times share one int64 axis
 _DAYS = 4 * 86_400 * 10**9
 
@@ -78,7 +79,7 @@ def spread_measures(
     """
     check_choice("weighting", weighting, ("trades", "shares"))
     number, wait = check_lags(lags), nanoseconds(after, "after")
-    segments = tape.segments()
+    segments = segments_of(tape)
     bid, ask = quotes_at_trades(tape)
     usable = ask >= bid
     if quotes is None:
@@ -119,11 +120,17 @@ def quoted_spread(
         `Measures` with "quoted_spread" in currency; `n` counts the quotes that prevailed within the session.
 
     Raises:
-        ValueError: `session` is no pair of increasing times of day.
+        ValueError: `quotes` is no such table, or `session` no pair of increasing times of day.
     """
     import polars as pl
 
     number = check_lags(lags)
+    lacking = [name for name in _QUOTE_COLUMNS if name not in getattr(quotes, "columns", ())]
+    if lacking:
+        raise ValueError(
+            f"quotes must be a table of cleaned quotes (jaxexec.tape.clean(...).quotes), got a {type(quotes).__name__} "
+            f"without {', '.join(lacking)}"
+        )
     start, end = (time_of_day(t) for t in session)
     if not 0 <= start < end:
         raise ValueError(f"session must be a pair of times of day, start < end, got {session!r}")
@@ -155,7 +162,7 @@ def roll_spread(tape: PricedTape, *, lags: Lags = None) -> Measures:
     Returns:
         `Measures`. No product of price changes crosses dates.
     """
-    number, segments = check_lags(lags), tape.segments()
+    number, segments = check_lags(lags), segments_of(tape)
     estimates = measure_stocks(
         partial(roll_spread_arrays, lags=number), segments, [segments.ticks * TICK], number, reach=2
     )

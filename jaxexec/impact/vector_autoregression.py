@@ -5,6 +5,7 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
@@ -86,10 +87,10 @@ def hasbrouck_arrays(
         ValueError: Shapes, `order`, `horizon` or `lags` are not as above.
     """
     for name, value, least in (("order", order, 1), ("horizon", horizon, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")
     arrays, mask = check_arrays(mask, change=change, flow=flow)
-    return _estimate(arrays, mask, order=order, horizon=horizon, lags=check_lags(lags, mask.shape[-1]))
+    return _estimate(arrays, mask, order=int(order), horizon=int(horizon), lags=check_lags(lags, mask.shape[-1]))
 
 
 @partial(jax.jit, static_argnames=("order", "horizon", "lags"))

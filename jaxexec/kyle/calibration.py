@@ -20,6 +20,7 @@ from jaxexec.numerics.status import Flag, Status
 
 _STARTS = (0.0, 0.1, 1.0, 10.0)
 _FLAT = 1e-7
+_MAKER = "market_maker_risk_aversion"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +70,8 @@ def fit(
 ) -> EquilibriumFit:
     """Prior variance, noise variance and risk aversion from what can be observed. On concrete arrays.
 
+    Computed in float64 whatever JAX's 64-bit flag says.
+
     Args:
         price_impact: (periods,) estimates of λ_t + δ_t, by which a share moves the price at once, currency per share.
         volume: (periods,) mean absolute net order flow E|y_t| = √(2/π) √(m²β²Σ_{t−1} + s_t), shares.
@@ -84,31 +87,49 @@ def fit(
         max_steps: of the optimisation.
 
     Raises:
-        ValueError: a shape is wrong, a value is not positive and finite, one error is given without the other, or
-            `preference` is unknown; the field is named.
+        ValueError: a shape is wrong, a value is out of range, one error is given without the other, `preference` is
+            unknown, or no equilibrium near these profiles can be held by numbers; the field is named.
     """
     if preference not in PREFERENCES:
         raise ValueError(f"preference must be one of {PREFERENCES}, got {preference!r}")
+    if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer) or max_steps < 1:
+        raise ValueError(f"max_steps must be a positive whole number, got {max_steps!r}")
     data, errors = _data(price_impact, volume, impact_error, volume_error)
     periods = data.shape[1]
     profile = _row("noise_profile", noise_profile, periods)
-    known = None if risk_aversion is None else float(risk_aversion)
-    if known is not None and not (np.isfinite(known) and known >= 0):
-        raise ValueError(f"risk_aversion must be finite and at least 0, got {risk_aversion}")
+    known = None if risk_aversion is None else _number("risk_aversion", risk_aversion, 0)
+    count = _number("insiders", insiders, 1)
+    if count != round(count):
+        raise ValueError(f"insiders must be a whole number, got {insiders!r}")
     fixed = known is not None
-    inputs = (data, profile, errors, known or 0.0, float(market_maker_risk_aversion), float(insiders))
+    inputs = (data, profile, errors, known or 0.0, _number(_MAKER, market_maker_risk_aversion, 0), count)
+    begin = None if start is None else _given_start(start)
 
     def model(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         residual, slopes = _residuals_and_slopes(theta, *inputs, preference=preference, fixed=fixed)
         return np.asarray(residual, float), np.asarray(slopes, float)
 
-    at = _start(data, profile, start, known, lambda theta: np.sum(model(theta)[0] ** 2))
-    found = _minimise(model, at, max_steps, fixed)
-    return _answer(found, inputs, preference, known, estimated=impact_error is None)
+    with jax.enable_x64(True):
+        at = _guessed_start(data, profile, known, lambda x: np.sum(model(x)[0] ** 2)) if begin is None else begin
+        found = _minimise(model, at, int(max_steps), fixed)
+        return _answer(found, inputs, preference, known, estimated=impact_error is None)
+
+
+def _number(name: str, value: Any, least: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a number, got {value!r}") from error
+    if not (np.isfinite(number) and number >= least):
+        raise ValueError(f"{name} must be finite and at least {least:g}, got {value!r}")
+    return number
 
 
 def _row(name: str, value: Any, periods: int) -> np.ndarray:
-    array = np.asarray(value, float)
+    try:
+        array = np.asarray(value, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be concrete real numbers, got {value!r}") from error
     if array.shape not in ((), (periods,)):
         raise ValueError(f"{name} must be a scalar or have shape ({periods},), got {array.shape}")
     row = np.broadcast_to(array, (periods,))
@@ -153,15 +174,22 @@ def _equilibrium(theta, profile, gamma, rho, insiders, preference, fixed) -> Equ
     return solve(prior, noise * profile, profile.shape[0], gamma if fixed else free, preference, rho, insiders)
 
 
-def _start(data, profile, start, known, loss) -> np.ndarray:
+def _given_start(start: Any) -> np.ndarray:
     """log Σ_0, log s̄, log(1 + Γ)."""
-    if start is not None:
+    try:
         prior, noise, gamma = (float(x) for x in start)
-        if not (prior > 0 and noise > 0 and gamma >= 0 and np.isfinite(prior * noise * (1 + gamma))):
-            raise ValueError(f"start must be (positive, positive, at least 0), got {start}")
-        return np.array([np.log(prior), np.log(noise), np.log1p(gamma * np.sqrt(prior * noise))])
-    noise = np.mean(data[1] ** 2 / profile) * np.pi / 2
-    prior = np.mean(data[0]) ** 2 * noise * np.sum(profile)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"start must be three numbers (Σ_0, s̄, γ), got {start!r}") from error
+    if not (prior > 0 and noise > 0 and gamma >= 0 and np.isfinite(prior * noise * (1 + gamma))):
+        raise ValueError(f"start must be (positive, positive, at least 0), got {start}")
+    return np.array([np.log(prior), np.log(noise), np.log1p(gamma * np.sqrt(prior * noise))])
+
+
+def _guessed_start(data, profile, known, loss) -> np.ndarray:
+    """log Σ_0, log s̄, log(1 + Γ), from what the levels say."""
+    with np.errstate(over="ignore"):  # what is not finite is refused by its residuals
+        noise = np.mean(data[1] ** 2 / profile) * np.pi / 2
+        prior = np.mean(data[0]) ** 2 * noise * np.sum(profile)
     starts = [np.array([np.log(prior), np.log(noise), np.log1p(g)]) for g in (_STARTS if known is None else (0.0,))]
     return min(starts, key=loss)
 
@@ -170,6 +198,10 @@ def _minimise(model, at: np.ndarray, max_steps: int, fixed: bool) -> tuple[np.nd
     """Levenberg and Marquardt with log(1 + Γ) ≥ 0: (parameters, residuals, slopes, steps, whether done)."""
     damping, done, step = 1e-3, False, 0
     residual, slopes = model(at)
+    if not (np.all(np.isfinite(residual)) and np.all(np.isfinite(slopes))):
+        raise ValueError(
+            "price_impact and volume lead to no equilibrium that numbers can hold: check their units, or give start"
+        )
     for step in range(1, max_steps + 1):  # noqa: B007
         gradient = slopes.T @ residual
         held = np.array([False, False, fixed or (at[2] <= 0 and gradient[2] > 0)])
@@ -183,7 +215,7 @@ def _minimise(model, at: np.ndarray, max_steps: int, fixed: bool) -> tuple[np.nd
         trial[2] = max(trial[2], 0.0)
         moved = np.max(np.abs(trial - at))
         new, new_slopes = model(trial)
-        better = np.all(np.isfinite(new)) and new @ new <= residual @ residual
+        better = np.all(np.isfinite(new)) and np.all(np.isfinite(new_slopes)) and new @ new <= residual @ residual
         if better:
             at, residual, slopes, damping = trial, new, new_slopes, max(damping / 10, 1e-12)
         else:

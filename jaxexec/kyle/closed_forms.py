@@ -3,13 +3,16 @@
 They share nothing with the recursion, so that the one checks the other.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxexec.numerics.arrays import as_float, check, unify
+from jaxexec.numerics.arrays import as_float, check, is_concrete, unify
 from jaxexec.numerics.status import Status, poison, replace_where, taint
 
 _POSITIVE = ("prior_variance", "noise_variance", "noise_rate", "horizon")
@@ -24,7 +27,8 @@ class OnePeriod(eqx.Module):
         posterior_variance: Σ_1, currency².
         expected_profit: of the insider, currency.
         value: the insider's ex-ante E − (γ/2) Var, currency, of which Var is that given v.
-        status: OK, or NONFINITE_INPUT where a traced parameter is out of range.
+        status: OK; NONFINITE_INPUT where a traced parameter is out of range; NONFINITE_INTERNAL where γ√(Σ_0 s) is so
+            large that its square overflows.
     """
 
     intensity: Float[Array, ""]
@@ -53,8 +57,8 @@ def one_period(prior_variance: ArrayLike, noise_variance: ArrayLike, risk_aversi
     p, failed = _scalars(
         {"prior_variance": prior_variance, "noise_variance": noise_variance, "risk_aversion": risk_aversion}
     )
-    everywhere = taint(p, failed)
-    p = {name: replace_where(failed, x, jnp.ones_like(x)) for name, x in p.items()}
+    given, overflowed = p, ~failed & _overflows(p["risk_aversion"], p["prior_variance"], p["noise_variance"])
+    p = {name: replace_where(failed | overflowed, x, jnp.ones_like(x)) for name, x in p.items()}
     value, noise = jnp.sqrt(p["prior_variance"]), jnp.sqrt(p["noise_variance"])
     linear = p["risk_aversion"] * value * noise
     resolvent = 2 / 3**0.5 * jnp.sinh(jnp.arcsinh(3 * 3**0.5 / 16 * linear * linear) / 3)  # m³ + m = Γ²/8
@@ -70,10 +74,7 @@ def one_period(prior_variance: ArrayLike, noise_variance: ArrayLike, risk_aversi
         "expected_profit": scaled * value * noise / learnt,
         "value": scaled * value * noise / 2,
     }
-    return OnePeriod(
-        **{name: poison(x + everywhere, failed) for name, x in answers.items()},
-        status=jnp.where(failed, Status.NONFINITE_INPUT, Status.OK).astype(jnp.int32),
-    )
+    return OnePeriod(**_concluded(answers, given, failed, overflowed))
 
 
 class ContinuousLimit(eqx.Module):
@@ -85,7 +86,8 @@ class ContinuousLimit(eqx.Module):
         price_impact: (points,) λ(t), currency per share.
         posterior_variance: (points,) Σ(t), currency².
         expected_profit: of the insider until the horizon, currency.
-        status: OK, or NONFINITE_INPUT where a traced parameter is out of range.
+        status: OK; NONFINITE_INPUT where a traced parameter is out of range; NONFINITE_INTERNAL where the square of α
+            overflows.
     """
 
     times: Float[Array, " points"]
@@ -137,11 +139,15 @@ def continuous_limit(
         times=at,
     )
     at = p.pop("times")
-    check("times", at, lambda v: (v >= 0) & (v <= float(p["horizon"])), "between 0 and the horizon")
+    check("times", at, lambda v: v >= 0, "at least 0")
+    if is_concrete(p["horizon"]):
+        check("times", at, lambda v: v <= float(p["horizon"]), "between 0 and the horizon")
     failed = failed | ~jnp.all((at >= 0) & (at <= p["horizon"]))
-    everywhere = taint((p, at), failed)
-    p = {name: replace_where(failed, x, jnp.ones_like(x)) for name, x in p.items()}
-    inside = replace_where(jnp.broadcast_to(failed, at.shape), at, jnp.zeros_like(at))
+    given = p, at
+    overflowed = ~failed & _overflows(p["risk_aversion"], p["prior_variance"], p["noise_rate"] * p["horizon"])
+    spoilt = failed | overflowed
+    p = {name: replace_where(spoilt, x, jnp.ones_like(x)) for name, x in p.items()}
+    inside = replace_where(jnp.broadcast_to(spoilt, at.shape), at, jnp.zeros_like(at))
     value, noise = jnp.sqrt(p["prior_variance"]), jnp.sqrt(p["noise_rate"] * p["horizon"])
     alpha = p["risk_aversion"] * value * noise
     first = (alpha + jnp.sqrt(alpha * alpha + 4)) / 2
@@ -160,10 +166,22 @@ def continuous_limit(
         "posterior_variance": p["prior_variance"] * (1 - gone) / fall,
         "expected_profit": value * noise * first * mean,
     }
-    return ContinuousLimit(
-        **{name: poison(x + everywhere, jnp.broadcast_to(failed, x.shape)) for name, x in answers.items()},
-        status=jnp.where(failed, Status.NONFINITE_INPUT, Status.OK).astype(jnp.int32),
-    )
+    return ContinuousLimit(**_concluded(answers, given, failed, overflowed))
+
+
+def _overflows(risk_aversion: Array, prior_variance: Array, noise_variance: Array) -> Bool[Array, ""]:
+    """Whether Γ², Γ = γ√(Σ_0 s), is more than numbers can hold."""
+    scale = lax.stop_gradient(risk_aversion * jnp.sqrt(prior_variance) * jnp.sqrt(noise_variance))
+    return ~jnp.isfinite(scale * scale)
+
+
+def _concluded(answers: dict[str, Array], inputs: Any, refused: Array, overflowed: Array) -> dict[str, Array]:
+    """The fields of an answer, NaN where it failed, and the status."""
+    failed = refused | overflowed
+    everywhere = taint(inputs, failed)
+    status = jnp.where(refused, Status.NONFINITE_INPUT, jnp.where(overflowed, Status.NONFINITE_INTERNAL, Status.OK))
+    fields = {name: poison(x + everywhere, jnp.broadcast_to(failed, x.shape)) for name, x in answers.items()}
+    return fields | {"status": status.astype(jnp.int32)}
 
 
 def _scalars(values: dict[str, ArrayLike], **others: Array) -> tuple[dict[str, Array], Bool[Array, ""]]:

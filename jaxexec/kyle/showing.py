@@ -15,8 +15,15 @@ if TYPE_CHECKING:
 _ROWS = 12
 
 
+def _is_one(equilibrium: "Equilibrium") -> None:
+    if equilibrium.price_impact.ndim != 1:
+        shape = equilibrium.price_impact.shape[:-1]
+        raise ValueError(f"equilibrium must be one, got a batch {shape}; pick one: jax.tree.map(lambda x: x[0], e)")
+
+
 def table(equilibrium: "Equilibrium") -> Table:
     """Some periods, evenly spaced, the first and the last among them."""
+    _is_one(equilibrium)
     periods = equilibrium.periods
     chosen = np.unique(np.linspace(0, periods - 1, min(periods, _ROWS)).round().astype(int))
     columns = {
@@ -37,6 +44,7 @@ def table(equilibrium: "Equilibrium") -> Table:
 
 def plot(equilibrium: "Equilibrium") -> "Figure":
     """Price impact and intensity relative to their first, and what is left unknown relative to the prior."""
+    _is_one(equilibrium)
     impact, intensity = np.asarray(equilibrium.price_impact), np.asarray(equilibrium.intensity)
     lines = {
         "price impact λ": impact / impact[0],

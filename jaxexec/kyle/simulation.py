@@ -17,9 +17,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxexec.kyle.equilibrium import Equilibrium
-from jaxexec.numerics.arrays import as_float, unify
+from jaxexec.kyle.soundness import sound, spoilt
+from jaxexec.numerics.arrays import as_float, check
 
-Strategy = Callable[[Array, Array, Array], Array]
+Strategy = Callable[[Array, Array, Array], ArrayLike]
 
 
 class EquilibriumPaths(eqx.Module):
@@ -58,22 +59,32 @@ def simulate(
         paths: how many, ≥ 1.
         seed: an integer or a JAX key; the same seed gives the same draws whatever the strategy.
         strategy: (period, g, price) → shares that one insider buys: `period` counts from 0, g = v − p̂_{t−1} and
-            p̂_{t−1} − p_0 have shape (paths,). None: β_t g.
+            p̂_{t−1} − p_0 have shape (paths,), and so has what it returns, or it is a scalar. None: β_t g.
 
     Raises:
-        ValueError: `paths` is not a positive integer, or a batch of equilibria.
+        ValueError: `paths` is not a positive integer, `seed` neither an integer nor a key, a batch of equilibria, or
+            the trades of `strategy` are none.
     """
     if equilibrium.price_impact.ndim != 1:
         raise ValueError(f"equilibrium must be one, got a batch {equilibrium.price_impact.shape[:-1]}; use jax.vmap")
     if isinstance(paths, bool) or not isinstance(paths, int | np.integer) or paths < 1:
         raise ValueError(f"paths must be a positive integer, got {paths!r}")
-    key = jax.random.key(seed) if isinstance(seed, int | np.integer) else seed
-    return _simulate(equilibrium, int(paths), key, strategy)
+    return _simulate(equilibrium, int(paths), _key(seed), strategy)
+
+
+def _key(seed: Any) -> Array:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer | jax.Array):
+        raise ValueError(f"seed must be an integer or a JAX key, got {seed!r}")
+    if isinstance(seed, jax.Array):
+        return seed
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"seed must be an integer of 64 bits, got {seed}")
+    return jax.random.key(seed)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 3))
 def _simulate(equilibrium: Equilibrium, paths: int, key: Array, strategy: Strategy | None) -> EquilibriumPaths:
-    e, dtype = equilibrium, equilibrium.price_impact.dtype
+    (e, failed), dtype = sound(equilibrium), equilibrium.price_impact.dtype
     of_value, of_noise = jax.random.split(key)
     value = jnp.sqrt(e.prior_variance) * jax.random.normal(of_value, (paths,), dtype)
     noise = jnp.sqrt(e.noise_variance)[:, None] * jax.random.normal(of_noise, (e.periods, paths), dtype)
@@ -82,7 +93,7 @@ def _simulate(equilibrium: Equilibrium, paths: int, key: Array, strategy: Strate
         period, beta, impact, passing, u = row
         gap = value - estimate
         usual = beta * gap
-        x = usual if strategy is None else strategy(period, gap, estimate)
+        x = usual if strategy is None else _trades(strategy(period, gap, estimate), usual)
         flow = x + (e.insiders - 1) * usual + u
         learnt = estimate + impact * flow
         return learnt, (x, flow, learnt, learnt + passing * flow)
@@ -90,7 +101,7 @@ def _simulate(equilibrium: Equilibrium, paths: int, key: Array, strategy: Strate
     rows = (jnp.arange(e.periods), e.intensity, e.price_impact, e.transitory_impact, noise)
     _, (trades, flow, estimate, price) = lax.scan(trade, jnp.zeros_like(value), rows)
     margin = value[None] - price
-    return EquilibriumPaths(
+    drawn = EquilibriumPaths(
         value=value,
         noise=noise.T,
         trades=trades.T,
@@ -101,6 +112,15 @@ def _simulate(equilibrium: Equilibrium, paths: int, key: Array, strategy: Strate
         market_maker_profit=-jnp.sum(flow * margin, axis=0),
         noise_profit=jnp.sum(noise * margin, axis=0),
     )
+    return spoilt(drawn, failed, equilibrium)
+
+
+def _trades(chosen: Any, like: Array) -> Array:
+    """What a strategy returned, shares of every path."""
+    trades = as_float("strategy's trades", chosen)
+    if trades.shape not in ((), like.shape):
+        raise ValueError(f"strategy must return shares of shape {like.shape} or a scalar, got {trades.shape}")
+    return jnp.broadcast_to(trades.astype(like.dtype), like.shape)
 
 
 class Deviation(eqx.Module):
@@ -126,13 +146,17 @@ def deviate(equilibrium: Equilibrium, intensity: ArrayLike) -> Deviation:
         intensity: (periods,) b_t, shares per currency.
 
     Raises:
-        ValueError: `intensity` has another shape.
+        ValueError: a batch of equilibria, or `intensity` has another shape or is concrete and not finite.
     """
+    if equilibrium.price_impact.ndim != 1:
+        raise ValueError(f"equilibrium must be one, got a batch {equilibrium.price_impact.shape[:-1]}; use jax.vmap")
     chosen = as_float("intensity", intensity)
-    if chosen.shape != equilibrium.price_impact.shape or chosen.ndim != 1:
+    if chosen.shape != equilibrium.price_impact.shape:
         raise ValueError(f"intensity must have shape {equilibrium.price_impact.shape}, got {chosen.shape}")
-    chosen = unify({"intensity": chosen, "like": equilibrium.price_impact}, final=True)["intensity"]
-    e, weight = equilibrium, equilibrium.risk_aversion / 2
+    check("intensity", chosen, np.isfinite, "finite")
+    chosen = chosen.astype(equilibrium.price_impact.dtype)
+    e, failed = sound(equilibrium)
+    weight = e.risk_aversion / 2
 
     def back(later: tuple[Array, ...], row: tuple[Array, ...]) -> tuple[tuple[Array, ...], None]:
         curvature, constant, profit, lucky = later
@@ -157,4 +181,5 @@ def deviate(equilibrium: Equilibrium, intensity: ArrayLike) -> Deviation:
     rows: Any = (chosen, e.intensity, e.price_impact, e.transitory_impact, e.noise_variance)
     nothing = jnp.zeros_like(e.prior_variance)
     (curvature, constant, profit, lucky), _ = lax.scan(back, (nothing,) * 4, rows, reverse=True)
-    return Deviation(curvature * e.prior_variance + constant, profit * e.prior_variance + lucky)
+    worth = Deviation(curvature * e.prior_variance + constant, profit * e.prior_variance + lucky)
+    return spoilt(worth, failed, (equilibrium, chosen))

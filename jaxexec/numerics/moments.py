@@ -103,6 +103,11 @@ def sum_time(x: Float[Array, "time ..."]) -> Float[Array, "*lanes"]:
     return x.reshape(BLOCKS, x.shape[0] // BLOCKS, *x.shape[1:]).sum(0).sum(0)
 
 
+def spare_rows(rows: int) -> int:
+    """Rows that are missing to a multiple of `BLOCKS`, of which there is at least one."""
+    return -rows % BLOCKS if rows else BLOCKS
+
+
 def least_squares(moments: Moments) -> Fit:
     """Regress the last column on the others and an intercept, one regression a lane."""
     k = moments.mean.shape[0] - 1

@@ -62,6 +62,11 @@ def _integers(name: str, values: ArrayLike) -> np.ndarray:
         raise InputError(
             name, f"must be integers (ticks), got {array.dtype}: multiply by the ticks of a unit and round"
         )
+    if array.ndim != 1:
+        raise InputError(name, f"must have shape (trades,), got {array.shape}")
+    if array.dtype == np.uint64 and array.max(initial=0) > _WIDEST:  # would wrap round
+        row = int(np.argmax(array > _WIDEST))
+        raise InputError(name, f"{array[row]} ticks is beyond {_WIDEST}", index=row)
     return array if array.dtype in (np.int32, np.int64) else array.astype(np.int64)
 
 

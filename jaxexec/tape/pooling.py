@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import reduce
+from typing import TYPE_CHECKING
 
 from jaxexec.tape.errors import InputError
 from jaxexec.tape.ledger import Ledger
 from jaxexec.tape.signed_tape import SignedTape
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 def pool(tapes: Iterable[SignedTape]) -> SignedTape:
@@ -22,14 +26,18 @@ def pool(tapes: Iterable[SignedTape]) -> SignedTape:
         The tape: rows of the ledgers add up, and settings and mappings are those that all tapes share.
 
     Raises:
-        InputError: There is no tape, or a symbol has a date in two of them.
+        InputError: There is no tape, one is none, or a symbol has a date in two of them.
     """
     import polars as pl
 
     parts = list(tapes)
     if not parts:
         raise InputError("tapes", "there is no tape: the list of them is empty")
-    days = pl.concat([part.trades.select("symbol", "date").unique() for part in parts])
+    for number, part in enumerate(parts):
+        if not isinstance(part, SignedTape):
+            raise InputError(f"tapes[{number}]", f"a {type(part).__name__} is no signed tape: see sign")
+    # A day on which no trade could be signed has cleaned ones all the same.
+    days = pl.concat([pl.concat(_days(frame) for frame in (part.trades, part.cleaned)).unique() for part in parts])
     twice = days.filter(days.is_duplicated()).sort("symbol", "date")
     if twice.height:
         symbol, date = twice.row(0)
@@ -42,3 +50,10 @@ def pool(tapes: Iterable[SignedTape]) -> SignedTape:
         settings={k: v for k, v in first.settings.items() if all(p.settings.get(k) == v for p in parts)},
         mapping={k: v for k, v in first.mapping.items() if all(p.mapping.get(k) == v for p in parts)},
     )
+
+
+def _days(frame: pl.DataFrame) -> pl.DataFrame:
+    """Each symbol and date once."""
+    import polars as pl
+
+    return frame.select(pl.col("symbol").cast(pl.String), "date").unique()

@@ -98,7 +98,8 @@ class SignedTape:
             settings, mapping: as above.
 
         Raises:
-            InputError: a column is missing, a null where a number must be, or a sign other than −1, 0, 1.
+            InputError: a column is missing, a null or a fraction where a whole number must be, or a sign other than
+                −1, 0, 1.
         """
         import polars as pl
 
@@ -112,7 +113,9 @@ class SignedTape:
         wrong = ~trades["sign"].is_in([-1, 0, 1])
         if wrong.any():
             raise InputError("sign", "is not −1, 0 or 1", index=int(wrong.arg_true()[0]))
-        types = {"time": pl.Int64, "ticks": pl.Int64, "size": pl.Int64, "sign": pl.Int8}
+        for name in ("time", "ticks", "size"):
+            _require_whole(trades[name])
+        types = {"symbol": pl.String, "time": pl.Int64, "ticks": pl.Int64, "size": pl.Int64, "sign": pl.Int8}
         ordered = trades.cast(types).sort("symbol", "date", "time", maintain_order=True)  # pyright: ignore[reportArgumentType]
         rows = {"trades": ordered.height}
         return cls(
@@ -122,6 +125,10 @@ class SignedTape:
             settings or {},
             mapping or {},
         )
+
+    def __repr__(self) -> str:
+        """A line; frames would show symbols as they are, and those can steer a terminal."""
+        return f"SignedTape({self.trades.height:,} trades of {len(self.symbols):,} symbols)"
 
     @property
     def hours(self) -> tuple[int, int] | None:
@@ -176,6 +183,17 @@ class SignedTape:
         lines += [f"{r['table']:7} {r['stage']:6} {r['reason']:24} {r['rows']:>14,}" for r in self.ledger.table()]
         lines.append("ledger balances" if self.ledger.balanced else "LEDGER DOES NOT BALANCE")
         return "\n".join(printable(line) for line in lines)
+
+
+def _require_whole(values: pl.Series) -> None:
+    """Refuse what a cast to integers would cut off, such as sizes in lots or prices where ticks belong."""
+    if values.dtype.is_float():
+        wrong = ~(values.is_finite() & (values == values.round()))
+        if wrong.any():
+            row = int(wrong.arg_true()[0])
+            raise InputError(values.name, f"{values[row]} is no whole number", index=row)
+    elif not (values.dtype.is_integer() or values.dtype.is_temporal()):
+        raise InputError(values.name, f"must be whole numbers, is {values.dtype}")
 
 
 def _run_starts(values: pl.Series) -> np.ndarray:

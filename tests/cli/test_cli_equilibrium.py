@@ -31,6 +31,15 @@ def test_json_and_what_is_refused(cli):
         (("--prior-variance", "-1"), "prior_variance must be positive"),
         (("--insiders", "2", "--shares", "3"), "one insider"),
         (("--noise-curve", "-2"), "noise_curve must be finite"),
+        (("--liquidator-risk-aversion", "-1"), "liquidator_risk_aversion must be finite and at least 0"),
     ):
         refused = cli("equilibrium", *words, "--out", "other")
         assert refused.code == 2 and message in refused.err
+
+
+def test_manipulation_without_end_is_said(cli):
+    """A liquidator who minds no risk against the steep rule before a CARA insider: a null cost needs its reason."""
+    words = ("--periods", "50", "--risk-aversion", "2", "--preference", "cara", "--shares", "5", "--out", "out")
+    said = cli("equilibrium", *words)
+    assert said.code == 3 and "taken for informed: UNBOUNDED" in said.out + said.err
+    assert "--liquidator-risk-aversion" in said.out + said.err

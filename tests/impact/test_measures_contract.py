@@ -1,5 +1,6 @@
 """What all measures of liquidity have in common: lanes, masks, statuses, derivatives, float32, refusals."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -189,6 +190,41 @@ def test_shapes_are_named(lanes):
 def test_wrong_lags_are_named(lags):
     with pytest.raises(ValueError, match="lags"):
         impact.roll_spread_arrays(day(0)["price"], lags=lags)
+
+
+def test_no_trades_at_all():
+    """Every function on arrays, whatever the regression below it."""
+    for shape in ((0,), (2, 0)):
+        none = np.zeros(shape)
+        for call in (
+            lambda x: impact.glosten_harris_arrays(x, x, x),
+            lambda x: impact.regress(x, x[..., None]),
+            lambda x: impact.realised_variance_arrays(x, x),
+            lambda x: impact.roll_spread_arrays(x),
+        ):
+            status = np.asarray(call(none).status)
+            assert status.shape == shape[:-1] and np.all(status == Status.INSUFFICIENT_DATA)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    d = day(0)
+    one = impact.hasbrouck_arrays(d["price"], d["sign"], order=np.int64(2), horizon=np.int64(3))
+    assert one.response.shape == (4,) and one.change_on_change.shape == (2,)
+    impact.glosten_harris_arrays(np.zeros(0), np.zeros(0), np.zeros(0), order=np.int64(5), max_iterations=np.int32(3))
+    impact.realised_variance_arrays(np.zeros(0), np.zeros(0), intervals=np.int64(78))
+    with pytest.raises(ValueError, match="intercept must be True or False"):
+        impact.regress(d["price"], d["sign"][:, None], intercept="no")
+    assert impact.expected_sign(1.0, 2.0) == pytest.approx(math.erf(0.5 / math.sqrt(2)), abs=1e-13)
+
+
+def test_quantiles_of_a_picture_are_checked():
+    measured = impact.Measures("", ("A",) * 7, jax.tree.map(lambda x: np.stack([x] * 7), _roll()), ("",) * 2, "")
+    with pytest.raises(ValueError, match="winsorise"):
+        measured.plot((0.9, 0.1))
+
+
+def _roll():
+    return impact.roll_spread_arrays(day(0)["price"])
 
 
 def test_wrong_options_are_named():

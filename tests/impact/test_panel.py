@@ -1,5 +1,6 @@
 """Estimates of whole tapes: against statsmodels, across segments, and what a panel shows."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -284,11 +285,47 @@ def test_cross_section_is_winsorised(panel):
         ({"form": "x"}, "form"),
         ({"covariance": "x"}, "cov"),
         ({"lags": -3}, "lags"),
+        ({"order": True}, "order must be a positive whole number"),
     ],
 )
 def test_wrong_options_are_named(stocks, options, named):
     with pytest.raises(ValueError, match=named):
         glosten_harris(simulate.tape([(0, stocks[0])]), **options)
+
+
+def test_a_result_is_a_line(panel):
+    """However many stocks there are, and whatever they are called."""
+    assert repr(panel) == "Panel(7 stocks: 'S0', 'S1', 'S2', 'S3', 'S4', …)"
+    many = dataclasses.replace(panel, symbols=("\x1b[31m" + "A" * 10_000,) * 10_000)
+    assert len(repr(many)) < 200 and "\x1b" not in repr(many)
+    with pytest.raises(ValueError, match="'B' is none of the 10000 stocks") as refused:
+        many.summary("B")
+    assert len(str(refused.value)) < 250
+
+
+def test_what_is_no_tape_is_named(panel):
+    for wrong, words in (
+        ("trades.parquet", "tape must be a jaxexec.tape.SignedTape, got a str: files become one by jaxexec.tape.sign"),
+        (None, "got a NoneType"),
+        ({"a": 1}, "got a dict"),
+        (panel.table(), "got a DataFrame"),
+        ([panel.table()], "got a DataFrame"),
+        (iter([3]), "got a int"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            glosten_harris(wrong)
+    for measure in (impact.huang_stoll, impact.kyle_lambda, impact.spread_measures, impact.realised_volatility):
+        with pytest.raises(ValueError, match=r"tape must be a jaxexec.tape.SignedTape, got a list"):
+            measure([panel])
+    with pytest.raises(ValueError, match=r"quotes must be a table of cleaned quotes .*, got a Panel without symbol"):
+        impact.quoted_spread(panel)
+    for wrong in (0.01, (0.1, 0.2, 0.9), (float("nan"), 0.9)):
+        with pytest.raises(ValueError, match="winsorise must be None or a pair"):
+            summarise(panel, wrong)
+    with pytest.raises(ValueError, match="panels must be a dictionary"):
+        panel.compare([panel])
+    with pytest.raises(ValueError, match=r"panels\['x'\] must be a panel, .* got a int"):
+        panel.compare({"x": 3})
 
 
 def test_sizes_must_be_positive(stocks):

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import numpy as np
 import pytest
 
@@ -76,6 +77,13 @@ def test_a_known_risk_aversion_is_left_alone():
     assert found.std_error[2] == 0
 
 
+def test_digits_do_not_depend_on_the_64_bit_flag():
+    impact, volume = profiles()
+    with jax.enable_x64(False):
+        found = jx.kyle.fit(impact, volume, noise_profile=PROFILE, risk_aversion=0.004)
+    np.testing.assert_allclose(parameters(found), TRUTH, rtol=1e-9)
+
+
 def test_one_period_does_not_tell():
     found = jx.kyle.fit([0.3], [2.0])
     assert found.status in (jx.Status.INSUFFICIENT_DATA, jx.Status.RANK_DEFICIENT)
@@ -93,7 +101,15 @@ def test_one_period_does_not_tell():
         ({"noise_profile": [1.0, 0.0]}, r"noise_profile\[1\] must be positive"),
         ({"preference": "none"}, "preference must be one of"),
         ({"risk_aversion": -1.0}, "risk_aversion must be finite"),
+        ({"risk_aversion": [1.0, 2.0]}, "risk_aversion must be a number"),
         ({"start": (1.0, -1.0, 0.0)}, "start must be"),
+        ({"start": (1.0, 1.0)}, "start must be three numbers"),
+        ({"market_maker_risk_aversion": -1.0}, "market_maker_risk_aversion must be finite and at least 0"),
+        ({"insiders": 0}, "insiders must be finite and at least 1"),
+        ({"insiders": 1.5}, "insiders must be a whole number"),
+        ({"max_steps": 0}, "max_steps must be a positive whole number"),
+        ({"volume": ["a", "b"]}, "volume must be concrete real numbers"),
+        ({"price_impact": [1e200, 1e200], "volume": [1e200, 1e200]}, "price_impact and volume lead to no equilibrium"),
     ],
 )
 def test_refusals(change, message):

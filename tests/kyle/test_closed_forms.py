@@ -45,6 +45,33 @@ def test_the_recursion_goes_to_the_limit_of_many_periods():
     assert np.all(np.asarray(errors[0]) > 3 * np.asarray(errors[1]))
 
 
+def test_the_limit_has_a_derivative_in_its_horizon():
+    """dx/dT of E = √(Σ_0 σ² T) is E/2T at T; the times may be known, or be traced beside it."""
+    inside = np.array([0.25, 0.5])
+    profit = jax.jit(lambda horizon: jx.kyle.continuous_limit(4.0, 2.25, horizon, inside).expected_profit)
+    assert jax.grad(profit)(2.0) == pytest.approx(np.sqrt(4.5) / 2, rel=1e-13)
+    late = jax.jit(lambda horizon: jx.kyle.continuous_limit(4.0, 2.25, horizon, inside))(0.4)
+    assert late.status == jx.Status.NONFINITE_INPUT and np.isnan(late.price_impact).all()
+
+
+def test_risk_aversion_too_large_to_square_is_said():
+    """Beside it, a sum over the lanes that could be solved keeps its derivatives."""
+
+    def masked(gamma, call):
+        found = jax.vmap(call)(gamma)
+        return jnp.sum(jnp.where(found.status == jx.Status.OK, found.expected_profit, 0.0))
+
+    for call in (
+        lambda g: jx.kyle.one_period(1.0, 1.0, g),
+        lambda g: jx.kyle.continuous_limit(1.0, 1.0, 1.0, jnp.array([0.0, 0.5]), g),
+    ):
+        found = call(1e200)
+        assert found.status == jx.Status.NONFINITE_INTERNAL
+        assert all(np.isnan(x).all() for x in jax.tree.leaves(found) if x.dtype == float)
+        slopes = jax.grad(masked)(jnp.array([1.0, 1e200]), call)
+        assert slopes[0] < 0 and slopes[1] == 0
+
+
 def test_risk_neutral_limit_is_kyles():
     at = np.array([0.0, 0.3, 0.9])
     limit = jx.kyle.continuous_limit(4.0, 2.25, 2.0, 2 * at)

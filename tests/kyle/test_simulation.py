@@ -110,12 +110,42 @@ def test_derivatives_pass_through_paths():
     assert slope == pytest.approx(float(mean(1 + 1e-4) - mean(1 - 1e-4)) / 2e-4, rel=1e-6)
 
 
+def test_a_failed_equilibrium_leaves_a_masked_sum_its_derivatives():
+    def loss(prior, gamma, mask):
+        def worth(p):
+            e = jx.kyle.solve(p, NOISE, 4, gamma, "local", 0.0, 1.0)
+            drawn = jnp.mean(jx.kyle.simulate(e, 8).insider_profit)
+            return drawn + jx.kyle.deviate(e, jnp.full(4, 0.3)).value
+
+        return jnp.sum(jnp.where(mask, jax.vmap(worth)(prior), 0.0))
+
+    slopes = jax.jit(jax.grad(loss, argnums=(0, 1)))
+    prior = jnp.array([1.0, jnp.nan])
+    by_prior, by_gamma = slopes(prior, 0.5, jnp.array([True, False]))
+    assert np.isfinite(by_gamma) and np.isfinite(by_prior[0]) and by_prior[1] == 0
+    by_prior, _ = slopes(prior, 0.5, jnp.array([True, True]))
+    assert np.isfinite(by_prior[0]) and np.isnan(by_prior[1])
+
+
+def test_numbers_stay_in_the_precision_of_the_equilibrium():
+    single = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == float else x, equilibrium())
+    assert jx.kyle.deviate(single, np.ones(4)).value.dtype == jnp.float32
+    assert jx.kyle.simulate(single, 4, 0, lambda t, gap, price: 1.0).trades.shape == (4, 4)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda e: jx.kyle.simulate(e, 0), "paths must be a positive integer"),
+        (lambda e: jx.kyle.simulate(e, 5, 1.5), "seed must be an integer or a JAX key"),
+        (lambda e: jx.kyle.simulate(e, 5, 2**70), "seed must be an integer of 64 bits"),
+        (lambda e: jx.kyle.simulate(e, 5, 0, lambda t, g, p: g[:2]), r"strategy must return shares of shape \(5,\)"),
         (lambda e: jx.kyle.deviate(e, np.ones(3)), r"intensity must have shape \(4,\)"),
+        (lambda e: jx.kyle.deviate(e, np.array([1.0, 1.0, np.nan, 1.0])), r"intensity\[2\] must be finite"),
+        (lambda e: jx.kyle.deviate(jax.tree.map(lambda x: x[None], e), np.ones((1, 4))), "must be one, got a batch"),
         (lambda e: jx.kyle.simulate(jax.tree.map(lambda x: x[None], e), 5), "must be one, got a batch"),
+        (lambda e: jax.tree.map(lambda x: x[None], e).table(), r"must be one, got a batch \(1,\); pick one"),
+        (lambda e: jax.tree.map(lambda x: x[None], e).plot(), r"must be one, got a batch \(1,\); pick one"),
     ],
 )
 def test_refusals(call, message):

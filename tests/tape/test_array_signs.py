@@ -59,6 +59,8 @@ def test_bad_input_names_field_and_row():
         ({"ticks": good * 1.5}, "ticks: must be integers"),
         ({"bid": good[:2]}, r"bid: must have shape \(3,\)"),
         ({"ask": np.array([3, 4, 2**60])}, "ask, row 2"),
+        ({"bid": np.array([3, 2**64 - 1, 4], np.uint64)}, "bid, row 1"),
+        ({"ticks": np.array(3)}, r"ticks: must have shape \(trades,\)"),
         ({"first": np.zeros(2, bool)}, r"first: must have shape \(3,\)"),
     ):
         with pytest.raises(InputError, match=words):

@@ -1,5 +1,6 @@
 """Days signed apart and put together are the days signed at once; tables in memory; some symbols of a tape."""
 
+import dataclasses
 import datetime
 
 import polars as pl
@@ -43,6 +44,11 @@ def test_a_day_counts_once(days):
         tape.pool([*days, days[1]])
     with pytest.raises(tape.InputError, match="empty"):
         tape.pool([])
+    unsigned = dataclasses.replace(days[1], trades=days[1].trades.head(0))
+    with pytest.raises(tape.InputError, match="'S00000' has trades of 2024-07-02 in two tapes"):
+        tape.pool([unsigned, unsigned])
+    with pytest.raises(tape.InputError, match=r"tapes\[1\]: a DataFrame is no signed tape"):
+        tape.pool([days[0], days[1].trades])
 
 
 def test_tapes_from_tables_in_memory(days):
@@ -55,6 +61,24 @@ def test_tapes_from_tables_in_memory(days):
     assert tape.SignedTape.from_frames(table).trades.equals(here)
     with pytest.raises(tape.InputError, match="sign"):
         tape.SignedTape.from_frames(frame.drop("sign"))
+    named = tape.SignedTape.from_frames(frame.with_columns(symbol=pl.lit("\x1b[31mX")))
+    assert repr(named) == f"SignedTape({frame.height} trades of 1 symbols)"
+
+
+def test_nothing_is_cut_off_to_make_whole_numbers(days):
+    """Sizes in lots, prices where ticks belong: a cast alone would have made 1 of 1.5."""
+    frame = days[0].trades.select("symbol", "date", "time", "ticks", "size", "sign")
+    whole = frame.with_columns(pl.col("size").cast(pl.Float64), pl.col("symbol").cast(pl.Categorical))
+    assert tape.SignedTape.from_frames(whole).trades.equals(frame)
+    for name, value, words in (
+        ("size", 1.5, "size, row 2 .*: 1.5 is no whole number"),
+        ("ticks", float("nan"), "ticks, row 2 .*: nan is no whole number"),
+    ):
+        wrong = frame.with_columns(pl.when(pl.int_range(pl.len()) == 2).then(value).otherwise(pl.col(name)).alias(name))
+        with pytest.raises(tape.InputError, match=words):
+            tape.SignedTape.from_frames(wrong)
+    with pytest.raises(tape.InputError, match="size: must be whole numbers, is String"):
+        tape.SignedTape.from_frames(frame.with_columns(pl.col("size").cast(pl.String)))
 
 
 def test_some_symbols(days):
