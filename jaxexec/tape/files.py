@@ -235,8 +235,11 @@ def _read_parquet(
 
 def _most_text(meta: pq.FileMetaData, name: str, groups: list[int]) -> int:
     """At most so many bytes has a text column once it is read."""
-    place = next(i for i in range(meta.num_columns) if meta.schema.column(i).path == name)
     chosen = [meta.row_group(i) for i in groups]
+    if not chosen:
+        return 0
+    # Not by `meta.schema`: metadata and its schema hold each other, and the parts of a day would pile them up.
+    place = next(i for i in range(meta.num_columns) if chosen[0].column(i).path_in_schema == name)
     return sum(group.num_rows * (8 + group.column(place).total_uncompressed_size) for group in chosen)
 
 
