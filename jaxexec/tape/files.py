@@ -239,7 +239,10 @@ def _most_text(meta: pq.FileMetaData, name: str, groups: list[int]) -> int:
     if not chosen:
         return 0
     # Not by `meta.schema`: metadata and its schema hold each other, and the parts of a day would pile them up.
-    place = next(i for i in range(meta.num_columns) if chosen[0].column(i).path_in_schema == name)
+    places = {chosen[0].column(i).path_in_schema: i for i in range(meta.num_columns)}
+    if name not in places:
+        raise ValueError(f"the footer does not say where column {name!r} lies")
+    place = places[name]
     return sum(group.num_rows * (8 + group.column(place).total_uncompressed_size) for group in chosen)
 
 
