@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxexec.calibration.lane_chunks import over_chunks
 from jaxexec.calibration.objective import Bundle, Loss, Objective, Residuals, attach, products, robust_scale
 from jaxexec.calibration.transforms import Bound, is_inside, slope, to_free, to_natural, unit_of
 from jaxexec.numerics.levenberg_marquardt import Minimum, levenberg_marquardt, scaled
@@ -96,6 +97,7 @@ def fit_lanes(
     row: Bool[Array, "lanes rows"],
     bad: Bool[Array, " lanes"],
     n: Int[Array, " lanes"] | None = None,
+    begun: Minimum | None = None,
 ) -> LaneFit:
     """One fit a lane.
 
@@ -106,27 +108,19 @@ def fit_lanes(
         row: rows of the residuals that count.
         bad: lanes with an input that is not finite; harmless numbers stand in for it.
         n: how many rows of data the residuals stand for, where these are a summary of them; None means their number.
+        begun: minima that a search of another kind found from a single start; lanes first.
     """
     lanes = row.shape[0]
     n = row.sum(1, dtype=jnp.int32) if n is None else n
-    chunk = _chunk(lanes, row.shape[1])
 
     def work(inputs: tuple) -> LaneFit:
-        first = (inputs[0], *inputs[2:])
-        data, fixed, row, bad, n = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), first)
-        starts = jnp.moveaxis(inputs[1], 0, -1)  # (starts, p, lanes)
+        starts, data, fixed, row, bad, n, begun = inputs
         bundle = Bundle(data, {name: x[None] for name, x in fixed.items()}, row, jnp.ones_like(starts[0, 0]))
-        found = _fit(residuals, settings, starts, bundle, bad, n)
-        return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), found)
+        return _fit(residuals, settings, starts, bundle, bad, n, begun)
 
-    inputs = (data, jnp.moveaxis(starts, 1, 0), fixed, row, bad, n)
-    if chunk >= lanes:
-        return work(inputs)
-    # The last chunk is filled up with lanes of the first.
-    padded = jax.tree.map(lambda x: jnp.concatenate([x, x[: -lanes % chunk]]), inputs)
-    folded = jax.tree.map(lambda x: x.reshape(x.shape[0] // chunk, chunk, *x.shape[1:]), padded)
-    found = lax.map(work, folded)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:lanes], found)
+    # (starts, lanes, p) come as (lanes, starts, p) and go in as (starts, p, lanes).
+    inputs = (jnp.moveaxis(starts, 1, 0), data, fixed, row, bad, n, begun)
+    return over_chunks(work, inputs, _chunk(lanes, row.shape[1]))
 
 
 def _chunk(lanes: int, rows: int) -> int:
@@ -136,7 +130,15 @@ def _chunk(lanes: int, rows: int) -> int:
     return min(lanes, max(_LEAST_CHUNK, _CHUNK_NUMBERS // max(rows, 1) // 8 * 8))
 
 
-def _fit(residuals: Residuals, settings: Settings, starts: Array, bundle: Bundle, bad: Array, n: Array) -> LaneFit:
+def _fit(
+    residuals: Residuals,
+    settings: Settings,
+    starts: Array,
+    bundle: Bundle,
+    bad: Array,
+    n: Array,
+    begun: Minimum | None,
+) -> LaneFit:
     """Fits with all lanes last: data, starts (starts, p, lanes) and results."""
     names, bounds = settings.names, settings.bounds
     inside = jnp.stack([is_inside(starts[:, i], b) for i, b in enumerate(bounds)], 1)
@@ -144,7 +146,7 @@ def _fit(residuals: Residuals, settings: Settings, starts: Array, bundle: Bundle
     free = lax.stop_gradient(jnp.where(inside, free, 0))
     bad = bad | ~inside.all((0, 1))
     objective = Objective(residuals, names, bounds, settings.elementwise)
-    u, best, agreeing, steps = _searched(objective, bundle, free, settings)
+    u, best, agreeing, steps = _searched(objective, bundle, free, settings, begun)
     if settings.loss == "huber":
         robust = dataclasses.replace(objective, threshold=settings.threshold)
         for _ in range(_HUBER_ROUNDS):
@@ -157,7 +159,9 @@ def _fit(residuals: Residuals, settings: Settings, starts: Array, bundle: Bundle
     return _concluded(objective, bundle, settings, u, best, bad, n, agreeing, steps)
 
 
-def _searched(objective: Objective, bundle: Bundle, starts: Array, settings: Settings):
+def _searched(
+    objective: Objective, bundle: Bundle, starts: Array, settings: Settings, begun: Minimum | None = None
+) -> tuple[Array, Minimum, Array, Array]:
     """The best minimum over the starts with its derivative attached, where it was found, and how often."""
     known = lax.stop_gradient(bundle)
     unit = jnp.asarray([unit_of(b) for b in settings.bounds], starts.dtype)
@@ -166,7 +170,7 @@ def _searched(objective: Objective, bundle: Bundle, starts: Array, settings: Set
         def normal(u: Array):
             return objective.normal(known, u)
 
-        return levenberg_marquardt(normal, start, max_steps=settings.max_steps, unit=unit)
+        return levenberg_marquardt(normal, start, max_steps=settings.max_steps, unit=unit, begun=begun)
 
     if starts.shape[0] == 1:
         best = search(starts[0])

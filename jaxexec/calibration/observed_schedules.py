@@ -1,10 +1,10 @@
 """Inverse control: the risk aversion, and parameters of the cost, under which what a desk did is optimal."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,14 +12,16 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxexec.calibration.general import check_starts, drawn, settings_of
-from jaxexec.calibration.lane_fit import Covariance
+from jaxexec.calibration.joint_newton import search_jointly, with_parameters
+from jaxexec.calibration.lane_fit import Covariance, Settings
 from jaxexec.calibration.objective import Loss
 from jaxexec.calibration.parameter_fit import ParameterFit
 from jaxexec.calibration.run_fit import compiled_fit
-from jaxexec.calibration.transforms import POSITIVE, Bound
+from jaxexec.calibration.transforms import POSITIVE, Bound, to_free
 from jaxexec.costs import PowerLawCost, QuadraticCost
 from jaxexec.liquidation import Liquidation
 from jaxexec.numerics.arrays import as_float, check
+from jaxexec.numerics.levenberg_marquardt import Minimum
 from jaxexec.numerics.status import replace_where
 from jaxexec.solvers import solve
 
@@ -81,12 +83,28 @@ def observed_preferences(
     points = drawn(jnp.stack([first[name] for name in names], -1)[None], settings.bounds, starts, key)
     data = {"problem": problem, "held": held}
     data = jax.tree.map(lambda x: x[None], data) if common else data
+    begun, near = None, {}
+    if starts == 1 and problem.terminal_penalty is None:
+        begun, costate = _begun(settings, common, problem, held, points)
+        near = {"costate": costate[None] if common else costate}
     flat = data["held"].reshape(lanes, -1)
     bad = ~jnp.isfinite(flat).all(1)
     lost = jnp.broadcast_to(bad.reshape(lanes, *[1] * (data["held"].ndim - 1)), data["held"].shape)
-    safe = data | {"held": replace_where(lost, data["held"], jnp.zeros_like(data["held"]))}
+    safe = data | near | {"held": replace_where(lost, data["held"], jnp.zeros_like(data["held"]))}
     row = jnp.ones(flat.shape, bool)
-    return compiled_fit(Observed(names, common), settings, points, safe, {}, row, bad, data, single or common)
+    alone = single or common
+    return compiled_fit(Observed(names, common), settings, points, safe, {}, row, bad, data, alone, begun=begun)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _begun(settings: Settings, common: bool, problem: Liquidation, held: Array, points: Array) -> tuple[Minimum, Array]:
+    """The joint search from the one start there is: minima, lanes first, and costates to start `solve` from."""
+    start = jnp.stack([to_free(points[0, :, i], bound) for i, bound in enumerate(settings.bounds)], -1)
+    start = jnp.broadcast_to(start, (held.shape[0], start.shape[1]))
+    found, costates = search_jointly(
+        problem, held, start, settings.names, settings.bounds, common=common, max_steps=settings.max_steps
+    )
+    return (jax.tree.map(lambda x: x[:1], found) if common else found), costates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,16 +124,8 @@ class Observed:
 
     def _of_one(self, values: dict[str, Array], data: Any) -> Float[Array, " nodes"]:
         problem = data["problem"]
-        schedule = solve(with_parameters(problem, values))
+        schedule = solve(with_parameters(problem, values), guess=data.get("costate"))
         return schedule.inventory[1:-1] / problem.shares - data["held"]
-
-
-def with_parameters(problem: Liquidation, values: Mapping[str, Array]) -> Liquidation:
-    """The order with another risk aversion, or other parameters of its cost, by name; unchecked."""
-    for name, value in values.items():
-        where = (lambda p: p.risk_aversion) if name == "risk_aversion" else (lambda p, n=name: getattr(p.cost, n))
-        problem = eqx.tree_at(where, problem, value)
-    return problem
 
 
 def _entered(problem: Any, trades: Array, names: tuple[str, ...]) -> tuple[Liquidation, Array, bool]:

@@ -11,6 +11,7 @@ from jaxexec.calibration.entry import Entry
 from jaxexec.calibration.lane_fit import Settings, fit_lanes
 from jaxexec.calibration.objective import Residuals
 from jaxexec.calibration.parameter_fit import ParameterFit, parameter_fit
+from jaxexec.numerics.levenberg_marquardt import Minimum
 
 
 def run_fit(
@@ -48,9 +49,10 @@ def compiled_fit(
     inputs: Any,
     single: bool,
     n: Int[Array, " lanes"] | None = None,
+    begun: Minimum | None = None,
 ) -> ParameterFit:
     """`fit_lanes` and its record; `inputs` are what NaN goes back to in a failed lane."""
     usable = jnp.isfinite(starts).all(2)
     starts = jnp.where(usable[..., None], starts, 1)
-    found = fit_lanes(residuals, settings, starts, data, fixed, row, bad | ~usable.all(0), n)
+    found = fit_lanes(residuals, settings, starts, data, fixed, row, bad | ~usable.all(0), n, begun)
     return parameter_fit(found, settings.names, settings.bounds, inputs, single)

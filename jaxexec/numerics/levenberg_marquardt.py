@@ -79,10 +79,12 @@ def levenberg_marquardt(
     max_steps: int,
     tolerance: float | None = None,
     unit: Float[Array, " p"] | None = None,
+    begun: Minimum | None = None,
 ) -> Minimum:
     """A minimum of each lane, found from `start`. Carries no derivative: attach the optimum's own.
 
     Args:
+        begun: What another search has found from there: lanes that converged in it are done.
         max_steps: Most points that a lane may try.
         tolerance: Largest cosine between the residuals and a column of the Jacobian that counts as zero; None means
             eps^0.6, 4e-10 in float64. At cos c an estimate is off by about c√n of its standard error.
@@ -98,6 +100,7 @@ def levenberg_marquardt(
         jnp.zeros((lanes,), start.dtype),
     )
     ones, no = jnp.ones((lanes,), start.dtype), jnp.zeros((lanes,), bool)
+    done = no if begun is None else begun.converged
     state = _Search(
         start,
         nowhere,
@@ -105,7 +108,7 @@ def levenberg_marquardt(
         _FIRST_DAMPING * ones,
         2 * ones,
         no,
-        no,
+        done,
         jnp.zeros((lanes,), jnp.int32),
         jnp.asarray(0, jnp.int32),
     )
@@ -116,7 +119,7 @@ def levenberg_marquardt(
     def tried(s: _Search) -> _Search:
         # The first turn looks at the start itself, so that the model stands once in the programme.
         first = s.turn == 0
-        step = jnp.where(first, 0, _within_reach(_step(s.normal, s.damping), unit))
+        step = jnp.where(first, 0, within_reach(_step(s.normal, s.damping), unit))
         there = normal(s.u + step)
         cosine = _cosine(there)
         expected = -((s.normal.gradient + times(s.normal.matrix, step) / 2) * step).sum(0)
@@ -145,7 +148,8 @@ def levenberg_marquardt(
         )
 
     end = lax.while_loop(unfinished, tried, state)
-    return Minimum(end.u, end.normal.objective, end.cosine, end.converged, end.steps)
+    found = Minimum(end.u, end.normal.objective, end.cosine, end.converged, end.steps)
+    return found if begun is None else Minimum(*_chosen(begun.converged, begun, found))
 
 
 def rounding_of(objective: Float[Array, " lanes"]) -> Float[Array, " lanes"]:
@@ -166,10 +170,10 @@ def _step(normal: Normal, damping: Array) -> Array:
     # The floor keeps collinear columns solvable; a column of zeros gets no step, its gradient being zero.
     more = damping + 10 * p * float(jnp.finfo(damping.dtype).eps)
     right = normal.gradient / length
-    return -jnp.stack(_solved([[unit[i, j] for j in range(p)] for i in range(p)], [*right], more)) / length
+    return -jnp.stack(solve_damped([[unit[i, j] for j in range(p)] for i in range(p)], [*right], more)) / length
 
 
-def _solved(a: list[list[Array]], b: list[Array], more: Array) -> list[Array]:
+def solve_damped(a: list[list[Array]], b: list[Array], more: Array) -> list[Array]:
     """(A + more·I) x = b by LDLᵀ, written out: each number a vector over the lanes, all in one loop over them."""
     p = len(b)
     a, b, pivots = [list(row) for row in a], list(b), []
@@ -188,7 +192,7 @@ def _solved(a: list[list[Array]], b: list[Array], more: Array) -> list[Array]:
     return b
 
 
-def _within_reach(step: Array, unit: Array | None) -> Array:
+def within_reach(step: Array, unit: Array | None) -> Array:
     """Steps shortened to at most `_LONGEST` units: an exponential far out is flat, and never found back from."""
     if unit is None:
         return step

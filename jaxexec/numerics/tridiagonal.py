@@ -67,6 +67,39 @@ def solve_ladder(
     return beta - reaches * inverse * y[1:], y
 
 
+def solve_ladders(
+    rung: Float[Array, "steps lanes"],
+    rail: Float[Array, "interior lanes"],
+    flow: Float[Array, "steps k lanes"],
+    charge: Float[Array, "interior k lanes"],
+    first: Float[Array, "k lanes"],
+    last: Float[Array, "k lanes"],
+) -> tuple[Float[Array, "interior k lanes"], Float[Array, "steps k lanes"]]:
+    """`solve_ladder` for k right sides of one matrix: what depends on the matrix alone is done once."""
+
+    def forward(carry, node):
+        reach, level = carry
+        w, g, a, r = node
+        inverse = 1 / (1 + reach * w)
+        after = (reach * inverse + a, (level + reach[None] * g) * inverse[None] - r)
+        return after, after
+
+    def backward(y, node):
+        inverse, rest = node
+        before = y * inverse[None] + rest
+        return before, before
+
+    start = (rung[0], first - flow[0])
+    (reach, level), after = along(forward, start, (rail, charge, rung[1:], flow[1:]))
+    reaches, levels = (jnp.concatenate([x[None], rest[:-1]]) for x, rest in zip(start, after, strict=True))
+    inverse = 1 / (1 + reaches * rail)
+    beta = (levels + reaches[:, None] * charge) * inverse[:, None]
+    y_last = (level - last) / jnp.where(reach > 0, reach, 1)[None]
+    _, y_before = along(backward, y_last, (inverse, rail[:, None] * beta - charge), reverse=True)
+    y = jnp.concatenate([y_before, y_last[None]])
+    return beta - (reaches * inverse)[:, None] * y[1:], y
+
+
 def ladder_response(
     rung: Float[Array, " steps"],
     rail: Float[Array, " interior"],
@@ -107,4 +140,4 @@ def through_ends(
     return jnp.concatenate([jnp.asarray(first)[None], interior, jnp.asarray(last)[None]])
 
 
-__all__ = ["ladder_response", "node_sums", "solve_ladder", "through_ends"]
+__all__ = ["ladder_response", "node_sums", "solve_ladder", "solve_ladders", "through_ends"]

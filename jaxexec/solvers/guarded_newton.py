@@ -21,8 +21,8 @@ from jaxexec.costs import CurvePoint
 from jaxexec.numerics.tridiagonal import solve_ladder
 from jaxexec.solvers.program import Iterate, Program
 
-_KEEP_RATIO = 0.2  # Without this guard 3–12 % of random problems with small φ fail.
-_FLOOR_RATIO = 1e-3  # How far one step may take the marginal cost of a one-sided order towards zero.
+KEEP_RATIO = 0.2  # Without this guard 3–12 % of random problems with small φ fail.
+FLOOR_RATIO = 1e-3  # How far one step may take the marginal cost of a one-sided order towards zero.
 
 
 class _State(NamedTuple):
@@ -54,11 +54,11 @@ def guarded_newton(
     )
 
     def step(state: _State) -> _State:
-        old = _with_some_slope(program, state.point)
+        old = with_some_slope(program, state.point)
         q, y = solve_tangent(program, old.slope, old.intercept)
         rate = old.slope * y + old.intercept
-        keep = (old.rate != 0) & (rate * jnp.sign(old.rate) >= _KEEP_RATIO * jnp.abs(old.rate))
-        floor = _FLOOR_RATIO * old.marginal
+        keep = (old.rate != 0) & (rate * jnp.sign(old.rate) >= KEEP_RATIO * jnp.abs(old.rate))
+        floor = FLOOR_RATIO * old.marginal
         below = program.monotone[None] & (sign * y < sign * floor)
         new = program.cost.curve_point(rate, jnp.where(below, floor, y), keep)
         gap = _gap_estimate(program, rate, y, new, keep, q)
@@ -78,7 +78,7 @@ def guarded_newton(
     return Iterate(end.inventory, end.marginal, begin.iterations + end.taken, converged)
 
 
-def _with_some_slope(program: Program, point: CurvePoint) -> CurvePoint:
+def with_some_slope(program: Program, point: CurvePoint) -> CurvePoint:
     """The tangents, but not all of them flat: where every step rests or is at its cap, the ladder has no answer."""
     stuck = jnp.max(program.volume * point.slope, 0)[None] <= 0
     least = jnp.finfo(point.rate.dtype).eps

@@ -207,8 +207,13 @@ def _take_off_spread(cost: ExecutionCost, monotone: Array, sign: Array) -> tuple
 def scale(program: Program) -> tuple[Program, Units]:
     """The programme in units of its own size. The units carry no derivative: the answer does not depend on them."""
     program = jax.tree.map(lax.stop_gradient, program)
-    units = _units(program)
-    scaled = Program(
+    units = units_of(program)
+    return in_units(program, units), units
+
+
+def in_units(program: Program, units: Units) -> Program:
+    """The dimensionless programme."""
+    return Program(
         program.volume / units.volume,
         program.weight * (units.shares / units.marginal),
         program.charge / units.marginal,
@@ -219,10 +224,10 @@ def scale(program: Program) -> tuple[Program, Units]:
         program.monotone,
         program.smooth,
     )
-    return scaled, units
 
 
-def _units(program: Program) -> Units:
+def units_of(program: Program) -> Units:
+    """The programme's own size."""
     steps = program.volume if program.cost.stiffness is None else program.volume[:-1]
     cost = program.cost.cost
     volume = jnp.sum(steps)
