@@ -1,10 +1,15 @@
 """Fits of markets and costs: to tapes, executions, meta-orders, order flow and observed schedules."""
 
 from jaxexec.calibration.executions import execution_cost as execution_cost
-from jaxexec.calibration.from_estimates import Calibration as Calibration
-from jaxexec.calibration.from_estimates import Provenance as Provenance
+from jaxexec.calibration.fitted_market import stated_market as stated_market
+from jaxexec.calibration.fitted_market import with_execution_cost as with_execution_cost
+from jaxexec.calibration.fitted_market import with_meta_order_impact as with_meta_order_impact
+from jaxexec.calibration.fitted_market import with_preferences as with_preferences
+from jaxexec.calibration.fitted_market import with_propagator as with_propagator
 from jaxexec.calibration.from_estimates import calibrate as calibrate
 from jaxexec.calibration.general import fit as fit
+from jaxexec.calibration.market_record import Calibration as Calibration
+from jaxexec.calibration.market_record import Provenance as Provenance
 from jaxexec.calibration.meta_orders import meta_order_impact as meta_order_impact
 from jaxexec.calibration.meta_orders import square_root_law as square_root_law
 from jaxexec.calibration.observed_schedules import observed_preferences as observed_preferences
@@ -28,4 +33,9 @@ __all__ = [
     "propagator",
     "shrink",
     "square_root_law",
+    "stated_market",
+    "with_execution_cost",
+    "with_meta_order_impact",
+    "with_preferences",
+    "with_propagator",
 ]
