@@ -18,6 +18,10 @@ from jaxexec.calibration.propagator_kernels import PropagatorFit as PropagatorFi
 from jaxexec.calibration.propagator_kernels import propagator as propagator
 from jaxexec.calibration.shrinkage import PooledFit as PooledFit
 from jaxexec.calibration.shrinkage import shrink as shrink
+from jaxexec.calibration.states import StateTest as StateTest
+from jaxexec.calibration.states import rows_by_state as rows_by_state
+from jaxexec.calibration.states import same_in_all_states as same_in_all_states
+from jaxexec.calibration.states import states_of as states_of
 
 __all__ = [
     "Calibration",
@@ -25,15 +29,19 @@ __all__ = [
     "PooledFit",
     "PropagatorFit",
     "Provenance",
+    "StateTest",
     "calibrate",
     "execution_cost",
     "fit",
     "meta_order_impact",
     "observed_preferences",
     "propagator",
+    "rows_by_state",
+    "same_in_all_states",
     "shrink",
     "square_root_law",
     "stated_market",
+    "states_of",
     "with_execution_cost",
     "with_meta_order_impact",
     "with_preferences",

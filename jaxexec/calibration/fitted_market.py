@@ -88,19 +88,19 @@ def stated_market(
     return Calibration(symbol, market, cost, tuple(entries))
 
 
-def with_execution_cost(market: Calibration, fit: ParameterFit, origin: Origin = "estimated") -> Calibration:
+def with_execution_cost(market: Calibration, fit: ParameterFit, *, pooled: bool = False) -> Calibration:
     """A copy of a market with the η, φ and ψ of one stock's `execution_cost`; ψ below zero is set to zero.
 
     Args:
         market: The market; what the fit held fixed stays.
-        fit: One fit, in currency per share.
-        origin: "estimated" for the stock's own fit, "shrunk" for one that was drawn towards others'.
+        fit: One fit, in currency per share; of one with a state, the cost where that state is zero.
+        pooled: Whether `shrink` drew it towards the fits of other stocks, which the provenance then says.
 
     Raises:
         ValueError: a batch of fits, a fit that failed (its status and remedy are said), or one of something else.
     """
-    _check_fit(fit, ("eta", "phi", "psi"))
-    return _with_cost(market, fit, f"from {int(fit.n):,} executions", origin)
+    _check_fit(fit, ("eta", "phi", "psi", "delta"))
+    return _with_cost(market, fit, f"from {int(fit.n):,} executions" + (", drawn towards other stocks" * pooled))
 
 
 def with_meta_order_impact(
@@ -212,7 +212,7 @@ def with_preferences(market: Calibration, fit: ParameterFit) -> Calibration:
     note = f"from {int(fit.n):,} inventories of observed schedules"
     copy = market
     if set(fit.names) - {"risk_aversion"}:
-        copy = _with_cost(market, fit, note, "estimated")
+        copy = _with_cost(market, fit, note)
     if "risk_aversion" not in fit.names:
         return copy
     value, error = float(fit["risk_aversion"]), float(fit.std_error("risk_aversion"))
@@ -220,12 +220,13 @@ def with_preferences(market: Calibration, fit: ParameterFit) -> Calibration:
     return copy.replaced([entry], risk_aversion=value)
 
 
-def _with_cost(market: Calibration, fit: ParameterFit, note: str, origin: Origin) -> Calibration:
+def _with_cost(market: Calibration, fit: ParameterFit, note: str) -> Calibration:
     """Those of η, φ, ψ that were fitted."""
     values = {"eta": float(market.cost.eta), "phi": _exponent(market), "psi": _spread(market)}  # pyright: ignore
     entries = []
     for name in (name for name in values if name in fit.names):
-        value, error, source, text = float(fit[name]), float(fit.std_error(name)), origin, note
+        value, error, text = float(fit[name]), float(fit.std_error(name)), note
+        source: Origin = "estimated"
         if name == "psi" and value < 0:
             text, value, source = f"{note}: estimate {value:.3g} ± {error:.2g} is negative, set to zero", 0.0, "shrunk"
         values[name] = value
