@@ -198,18 +198,21 @@ def with_propagator(market: Calibration, fit: PropagatorFit, *, as_cost: bool = 
     return market.replaced(entries, **fields)
 
 
-def with_preferences(market: Calibration, fit: ParameterFit) -> Calibration:
+def with_preferences(market: Calibration, fit: ParameterFit, *, orders: int | None = None) -> Calibration:
     """A copy of a market with the risk aversion, and parameters of the cost, that a desk's schedules reveal.
 
     Args:
         market: The market that the schedules were fitted in.
         fit: One fit by `observed_preferences`.
+        orders: How many orders the errors are taken between, where they are; for the provenance.
 
     Raises:
         ValueError: as `with_execution_cost`.
     """
     _check_fit(fit, ("risk_aversion", "eta", "phi", "psi"))
     note = f"from {int(fit.n):,} inventories of observed schedules"
+    if orders is not None:
+        note = f"from the schedules of {orders:,} orders; error between orders"
     copy = market
     if set(fit.names) - {"risk_aversion"}:
         copy = _with_cost(market, fit, note)

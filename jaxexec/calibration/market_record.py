@@ -95,7 +95,8 @@ class Calibration:
 
         rows = [(p.name, p.value, p.std_error, p.unit, p.origin, p.note) for p in self.provenance]
         columns = ("number", "value", "std. error", "unit", "origin", "how")
-        return Table(f"Market of {self.symbol}", columns, rows, "Curves are shown by their mean through the day.")
+        title = f"Market of {self.symbol}" if self.symbol else "Market"
+        return Table(title, columns, rows, "Curves are shown by their mean through the day.")
 
     def summary(self) -> str:
         """The table as text."""

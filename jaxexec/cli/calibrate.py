@@ -207,7 +207,11 @@ def write_markets(
     for table in tables:
         run.show(table)
     parts = [
-        ("Markets", fit_page.model_of("tape"), tables),
+        (
+            "Markets",
+            fit_page.model_of("tape"),
+            [*tables, *(one.table() for one in found[:_PICTURED] if len(found) > 1)],
+        ),
         ("Through the day", "Shaded: 95 % intervals of each part of the day.", drawn),
         ("What is assumed", "", [assumed]),
     ]

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 _NEAR_FLAT = 100.0
-_UNITS = {
+_TOLD = 1.96  # standard errors from zero
+UNITS = {
     "executions": {"eta": "currency per share", "phi": "1", "psi": "currency per share", "delta": "1"},
     "meta-orders": dict.fromkeys(("gamma", "alpha", "delta", "eta", "beta"), "1"),
     "flow": {
@@ -69,7 +70,10 @@ _ASSUMED = {
     "schedules": (
         "The market and what is not fitted of the cost are those of the market file, without error.",
         "The desk minimised cost + γ/2 variance of this order alone, and knew the volume of the day.",
-        "Deviations at different times are independent; where they last m steps, errors are too small by about √m.",
+        (
+            "Deviations at different times are independent; where they last m steps, errors are too small by about √m. "
+            "With --common and five orders or more they may depend on each other within an order."
+        ),
     ),
     "tape": (
         "Glosten and Harris's regressions say nothing about speed: η and φ come from elsewhere.",
@@ -78,33 +82,39 @@ _ASSUMED = {
 }
 
 
-def estimates(source: Source, table: "pl.DataFrame", count: int) -> Table:
+def estimates(source: Source, table: "pl.DataFrame", count: int, unit_of_rows: str = "rows") -> Table:
     """The parameters of the first fits, with 95 % intervals and units."""
-    units = _UNITS[source]
+    units = UNITS[source]
     first = table.select("symbol", "part").unique(maintain_order=True).head(SHOWN)
     shown = table.join(first, on=["symbol", "part"], how="inner", maintain_order="left")
     kept = [name for name in ("symbol", "part") if any(shown[name])]
-    headings = [*kept, "parameter", "estimate", "std. error", "95 % from", "95 % to", "unit", "rows", "status"]
+    headings = [*kept, "parameter", "estimate", "std. error", "95 % from", "95 % to", unit_of_rows, "status"]
     rows = [
         [
             *(row[name] for name in kept),
             row["parameter"],
             *(row[name] for name in ("estimate", "std_error", "low", "high")),
-            units[row["parameter"]],
             row["rows"],
             row["status"],
         ]
         for row in shown.to_dicts()
     ]
+    said = "; ".join(_with_unit(name, units[name]) for name in shown["parameter"].unique(maintain_order=True))
     more = f" The first {SHOWN} of {count:,} fits." if count > SHOWN else ""
-    return Table(f"Fitted to {source}", headings, rows, f"Intervals: estimate ± t × standard error.{more}")
+    return Table(f"Fitted to {source}", headings, rows, f"{said}.{more}")
+
+
+def _with_unit(name: str, unit: str) -> str:
+    return (
+        f"{name} a pure number" if unit == "1" else f"{name} {unit}" if unit.startswith("per") else f"{name} in {unit}"
+    )
 
 
 def verdicts(found: Sequence[Fitted]) -> Table:
     """For each fit what the data can tell, in words."""
     rows = [(one.name, _condition(one), verdict(one)) for one in found[:SHOWN]]
     footer = "Condition: how many times less is known along the least known combination than along the best known one."
-    return Table("What the data can tell", ("fit", "condition", "verdict"), rows, footer)
+    return Table("Identification", ("fit", "condition", "verdict"), rows, footer)
 
 
 def verdict(one: Fitted) -> str:
@@ -124,9 +134,10 @@ def verdict(one: Fitted) -> str:
     if len(fit.names) == 1:
         error = float(fit.std_errors[0] / abs(fit.values[0])) if float(fit.values[0]) else math.inf
         return f"The data tell {names} to ± {100 * error:.2g} %." if math.isfinite(error) else f"The data tell {names}."
-    if condition < _NEAR_FLAT:
-        return f"The data tell {names} apart."
-    return f"The data tell {names} apart only just: least along {_weakest(fit)}."
+    lost = [name for name, t in zip(fit.names, np.abs(np.asarray(fit.t)), strict=True) if t < _TOLD]
+    text = f"The data tell {names} apart"
+    text += "." if condition < _NEAR_FLAT else f" only just: least along {_weakest(fit)}."
+    return text + (f" Not told from zero: {_listed(lost)}." if lost else "")
 
 
 def _condition(one: Fitted) -> float:
@@ -169,9 +180,8 @@ def overview(calibrations: "Sequence[Calibration]") -> Table:
     rows = [[c.symbol, *({p.name: p.value for p in c.provenance}.get(name) for name in columns)] for c in first]
     assumed = sorted({entry.name for c in calibrations for entry in c.provenance if entry.origin == "assumed"})
     units = "; ".join(f"{name} in {unit}" for name, unit in columns.items() if unit != "1")
-    footer = f"{len(first):,} of {len(calibrations):,} stocks. {units}." + (
-        f" Assumed: {', '.join(assumed)}." if assumed else ""
-    )
+    said = f" Assumed: {', '.join(assumed)}." if assumed else ""
+    footer = f"{len(first):,} of {len(calibrations):,} stocks.{said} {units}."
     return Table("Markets", ["symbol", *columns], rows, footer)
 
 
@@ -183,7 +193,7 @@ def assumptions(source: Source, calibrations: "Sequence[Calibration]") -> Table:
         for entry in calibration.provenance:
             if entry.origin in ("assumed", "given", "shrunk"):
                 seen.setdefault(entry.name, f"{entry.origin}: {entry.note}")
-    return Table("What is assumed", ("", "how"), [*rows, *seen.items()])
+    return Table("Assumptions", ("of", "how"), [*rows, *seen.items()])
 
 
 def model_of(source: Source) -> str:
@@ -215,7 +225,7 @@ def write_page(
     sections = [
         Section(heading, prose, [Picture(x.figure, x.caption) if isinstance(x, Drawn) else x for x in contents])
         for heading, prose, contents in parts
-        if contents
+        if prose or contents
     ]
     page = run.folder / "report.html"
     run.write(page.name, lambda path: report.write(path, sections, title, facts=facts, provenance=run.provenance()))

@@ -9,7 +9,7 @@ from jaxexec import presentation
 from jaxexec.cli.markets import Day
 from jaxexec.cli.parameter_files import Source
 from jaxexec.cli.row_fits import Fitted
-from jaxexec.cli.schedule_files import Observed, problems
+from jaxexec.cli.schedule_files import Observed, optimal_shares
 from jaxexec.storage import safe_name
 
 if TYPE_CHECKING:
@@ -69,9 +69,8 @@ def _executions(one: Fitted, _: float) -> list[Drawn]:
     said = cost(found, rate, state)
     left = (paid - said) / (weight * float(one.fit.residual_std))
     edges = band(lambda p: cost(p, along), one.fit)
-    curve = presentation.fitted_curve(
-        rate, paid, along, *edges, f"What executions paid: {one.name}", "participation", "slippage (currency per share)"
-    )
+    labels = f"What executions paid: {one.name}", "participation", "slippage (currency per share)"
+    curve = presentation.fitted_curve(rate, paid, along, *edges, *labels, log_x=True)
     seen = "Executions, their means in groups of equal number, and the cost per share that was fitted."
     if "delta" in one.fit.names:
         seen += " The curve is that of state zero."
@@ -190,7 +189,7 @@ def _response(flow: np.ndarray, moves: np.ndarray, lags: int) -> np.ndarray:
 
 
 def _residuals(said: np.ndarray, left: np.ndarray, one: Fitted, unit: str) -> Drawn:
-    figure = presentation.residual_panels(said, left, f"Residuals: {one.name}", unit)
+    figure = presentation.residual_panels(said, left, f"Residuals: {one.name}", unit, log_x=bool(np.all(said > 0)))
     caption = (
         "Left: means away from zero say that the curve has the wrong shape. Right: ends off the line are outliers."
     )
@@ -199,23 +198,11 @@ def _residuals(said: np.ndarray, left: np.ndarray, one: Fitted, unit: str) -> Dr
 
 def schedule_pictures(one: Fitted, orders: Sequence[Observed], days: Mapping[str, Day], most: int) -> list[Drawn]:
     """The schedules that a fit was made from, beside those that are optimal for it, and their differences."""
-    import jax
-    import jax.numpy as jnp
-
-    from jaxexec import solve
-    from jaxexec.calibration.observed_schedules import with_parameters
-
     if not one.usable:
         return []
     shown = orders[:most]
-    batch = problems(shown, days)
-    best = jax.jit(jax.vmap(lambda problem, p: solve(with_parameters(problem, p)).inventory, in_axes=(0, None)))
-
-    def left(p: Mapping[str, Any]) -> np.ndarray:
-        values = {name: jnp.asarray(value, batch.shares.dtype) for name, value in p.items()}
-        return (np.asarray(best(batch, values)) / np.asarray(batch.shares)[:, None]).reshape(-1)
-
-    centre, low, high = (x.reshape(len(shown), -1) for x in band(left, one.fit))
+    optimal = optimal_shares(shown, days)
+    centre, low, high = (x.reshape(len(shown), -1) for x in band(lambda p: optimal(p).reshape(-1), one.fit))
     drawn = []
     for at, order in enumerate(shown):
         title = f"Traded and optimal: {', '.join(filter(None, (order.symbol, order.order_id))) or 'the order'}"
@@ -231,6 +218,24 @@ def schedule_pictures(one: Fitted, orders: Sequence[Observed], days: Mapping[str
     )
     caption = "Differences that keep their sign through the day are a taste that the model does not have."
     return [*drawn, Drawn("residuals", figure, caption)]
+
+
+def part_pictures(found: Sequence[Fitted], units: Mapping[str, str]) -> list[Drawn]:
+    """The parameters of the first symbol's parts beside each other, a figure a parameter."""
+    first = [one for one in found if one.symbol == found[0].symbol and one.usable]
+    if len(first) < 2:
+        return []
+    drawn = []
+    for name in first[0].fit.names:
+        figure = presentation.error_bars(
+            [one.part for one in first],
+            [float(one.fit[name]) for one in first],
+            [float(one.fit.std_error(name)) for one in first],
+            f"{name} in each part{': ' + first[0].symbol if first[0].symbol else ''}",
+            f"{name} ({units[name]})" if units[name] != "1" else name,
+        )
+        drawn.append(Drawn(f"parts-{name}", figure, "Estimates with 95 % intervals."))
+    return drawn
 
 
 def day_pictures(activity: Any, symbols: Sequence[str]) -> list[Drawn]:

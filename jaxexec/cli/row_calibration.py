@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jaxexec.cli import fit_page, markets
 from jaxexec.cli.app import OK, SOME_ROWS_FAILED
 from jaxexec.cli.base_markets import Base
-from jaxexec.cli.fit_pictures import Drawn, pictures, schedule_pictures
+from jaxexec.cli.fit_pictures import Drawn, part_pictures, pictures, schedule_pictures
 from jaxexec.cli.parameter_files import Source, lanes, read_columns
 from jaxexec.cli.row_fits import Fitted, fit_rows, parameters, tests_of_parts, with_fit
 from jaxexec.cli.run import Run
@@ -56,7 +56,9 @@ class RowCalibration:
             run.write_parquet("shrunk.parquet", parameters(self.found, pooled=True))
         made = [market for market, _ in self.put]
         write_files(run, made, [part for _, part in self.put])
-        estimates, verdicts = fit_page.estimates(self.source, table, len(self.found)), fit_page.verdicts(self.found)
+        rows = "orders" if self.found[0].orders else "rows"
+        estimates = fit_page.estimates(self.source, table, len(self.found), rows)
+        verdicts = fit_page.verdicts(self.found)
         shown = [estimates, verdicts]
         tests = [fit_page.part_tests(self.tests)] if self.tests else []
         results = [fit_page.overview(made)] if made else []
@@ -75,19 +77,24 @@ class RowCalibration:
     def _write_page(
         self, run: Run, estimates: Table, verdicts: Table, tests: Any, results: Any, made: "Sequence[Calibration]"
     ) -> None:
-        residual = [one for one in self.drawn if one.name.startswith("residuals")]
-        fits = [one for one in self.drawn if one not in residual]
-        prose = "Every number with its standard error and its origin." if made else self.missing
+        residual, across = ([d for d in self.drawn if d.name.startswith(k)] for k in ("residuals", "parts-"))
+        fits = [one for one in self.drawn if one not in residual and one not in across]
+        prose = "Every number with its standard error and its origin." if made else ""
+        if self.missing:
+            prose += f" No market was written: {self.missing}."
+        if len(made) > 1:
+            results = [*results, *(market.table() for market in made[:_PICTURED])]
         parts = [
-            ("Estimates", fit_page.model_of(self.source), [estimates, *tests]),
-            ("Data and fit", "", fits),
+            ("Estimates", fit_page.model_of(self.source), [estimates, *tests, *across]),
+            ("Data and fit", "" if fits else "No fit can be drawn.", fits),
             ("What the data can tell", "", [verdicts]),
-            ("What is left over", "", residual),
+            *([("What is left over", "", residual)] if residual else []),
             ("The market", prose, results),
             ("What is assumed", "", [fit_page.assumptions(self.source, made)]),
         ]
         usable = sum(one.usable for one in self.found)
-        facts = {"fits": len(self.found), "usable": usable, "rows": sum(int(one.fit.n) for one in self.found)}
+        rows = "orders" if self.found[0].orders else "rows"
+        facts = {"fits": len(self.found), "usable": usable, rows: sum(one.rows for one in self.found)}
         facts |= {"markets written": len(made)}
         fit_page.write_page(run, f"Calibration from {self.source}", parts, facts, self.drawn)
 
@@ -103,12 +110,14 @@ def of_rows(source: Source, path: Path, base: Base, options: "FromRows") -> RowC
     bases = base.calibrations(dict.fromkeys(one.symbol for one in found))
     as_cost = source == "flow" and not base.market and base.eta is None and options.form != "power-law"
     put, refused = put_into(source, bases, found, as_cost)
-    missing = "" if bases else "give --market FILE, or --volatility and --volume, for it to be put into one"
+    missing = "" if bases else "give --market FILE, or --volatility and --volume"
     drawn = [
         _named(picture, one, len(found))
         for one in found[:_PICTURED]
         for picture in pictures(source, one, options.step or 0.0)
     ]
+    if options.by:
+        drawn += part_pictures(found, fit_page.UNITS[source])
     return RowCalibration(source, found, put, refused, missing, drawn, tests_of_parts(found))
 
 

@@ -25,6 +25,7 @@ class Fitted:
         lane: The rows that were fitted; None for schedules.
         pooled: The fit drawn towards those of other symbols, where there are enough.
         kernel: The kernel that the parameters make, from flow.
+        orders: Between how many orders errors are; 0 where they are of another kind.
     """
 
     symbol: str
@@ -33,6 +34,12 @@ class Fitted:
     lane: Lane | None = None
     pooled: "ParameterFit | None" = None
     kernel: "PropagatorFit | None" = None
+    orders: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows of the file were used."""
+        return int(self.fit.n) if self.lane is None else int(self.lane.mask.sum())
 
     @property
     def usable(self) -> bool:
@@ -119,7 +126,7 @@ def with_fit(source: Source, base: "Calibration", one: Fitted, as_cost: bool = F
         assert one.kernel is not None
         market = calibration.with_propagator(base, one.kernel, as_cost=as_cost)
     else:
-        market = calibration.with_preferences(base, one.fit)
+        market = calibration.with_preferences(base, one.fit, orders=one.orders or None)
     if not np.all(np.isfinite(np.asarray(market.cost.eta))):  # pyright: ignore[reportAttributeAccessIssue]
         raise ValueError("eta is not known: give --eta, or --market with a file that has it")
     return dataclasses.replace(market, symbol=one.symbol or base.symbol)
@@ -150,7 +157,7 @@ def parameters(found: Sequence[Fitted], pooled: bool = False) -> "pl.DataFrame":
                 "std_error": float(fit.std_errors[k]),
                 "low": float(ends[k, 0]),
                 "high": float(ends[k, 1]),
-                "rows": int(fit.n),
+                "rows": one.rows,
                 "status": Status(int(fit.status)).name,
             }
             for k, name in enumerate(fit.names)

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     import polars as pl
 
     from jaxexec import Liquidation
+    from jaxexec.calibration import ParameterFit
 
 FITTED = ("risk_aversion", "eta", "phi", "psi")
 _ALIASES = {"order_id": ("order", "id"), "trades": ("shares", "sold"), "inventory": ("left",)}
 _STARTS = 3
+_FEWEST_CLUSTERS = 5  # orders, for errors between orders
 _TOLERANCE = 1e-9  # of a day, between the end of a step and the start of the next
 
 
@@ -225,6 +227,7 @@ def fit_schedules(
         ValueError: `together`, and orders differ in their number of steps.
     """
     from jaxexec.calibration import observed_preferences
+    from jaxexec.numerics.status import Status
 
     if together:
         lengths = {len(order.trades): order.order_id for order in orders}
@@ -244,11 +247,66 @@ def fit_schedules(
         )
         if together:
             symbols = {order.symbol for order in orders}
-            return [Fitted(symbols.pop() if len(symbols) == 1 else "", "", fits)]
+            clustered = len(orders) >= _FEWEST_CLUSTERS and int(fits.status) <= Status.LOCAL
+            fits = between_orders(fits, orders, days) if clustered else fits
+            return [
+                Fitted(symbols.pop() if len(symbols) == 1 else "", "", fits, orders=len(orders) if clustered else 0)
+            ]
         for at, place in enumerate(places):
             order = orders[place]
             found[place] = Fitted(order.symbol, order.order_id, _at(fits, at))
     return [found[i] for i in range(len(orders))]
+
+
+def optimal_shares(orders: Sequence[Observed], days: Mapping[str, Day]) -> Callable[[Mapping[str, Any]], np.ndarray]:
+    """What share of each order is left at each node by the schedule that is optimal for parameters, (orders, nodes)."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxexec import solve
+    from jaxexec.calibration.observed_schedules import with_parameters
+
+    batch = problems(orders, days)
+    best = jax.jit(jax.vmap(lambda problem, p: solve(with_parameters(problem, p)).inventory, in_axes=(0, None)))
+
+    def left(parameters: Mapping[str, Any]) -> np.ndarray:
+        values = {name: jnp.asarray(value, batch.shares.dtype) for name, value in parameters.items()}
+        return np.asarray(best(batch, values)) / np.asarray(batch.shares)[:, None]
+
+    return left
+
+
+def between_orders(fit: "ParameterFit", orders: Sequence[Observed], days: Mapping[str, Day]) -> "ParameterFit":
+    """One fit to all orders, with errors that let the deviations of one order depend on each other as they like.
+
+    An order that runs ahead stays ahead for a while, so that its deviations are far from independent; orders are. `n`
+    becomes the number of orders.
+
+    Source: Liang and Zeger, Biometrika 73 (1986).
+    """
+    import equinox as eqx
+    import jax.numpy as jnp
+
+    optimal, values = optimal_shares(orders, days), np.asarray(fit.values, float)
+
+    def at(logs: np.ndarray) -> np.ndarray:
+        return optimal(dict(zip(fit.names, np.exp(logs), strict=True)))[:, 1:-1]
+
+    logs, moves = np.log(values), 1e-4 * np.eye(len(values))
+    slope = np.stack([(at(logs + move) - at(logs - move)) / 2e-4 for move in moves], -1)
+    apart = np.stack([order.left[1:-1] for order in orders]) - at(logs)
+    bread = np.linalg.inv(np.einsum("oni,onj->ij", slope, slope))
+    scores = np.einsum("oni,on->oi", slope, apart)
+    count = len(orders)
+    free = bread @ (scores.T @ scores) @ bread * (count / (count - 1))
+    covariance = free * values[:, None] * values[None]
+    like = fit.values.dtype
+    changed = (np.sqrt(np.diag(covariance)), covariance, free)
+    return eqx.tree_at(
+        lambda f: (f.std_errors, f.covariance, f.free_covariance, f.n),
+        fit,
+        (*(jnp.asarray(x, like) for x in changed), jnp.asarray(count, jnp.int32)),
+    )
 
 
 def _at(batch: Any, at: int) -> Any:

@@ -61,9 +61,12 @@ def fitted_curve(
     with drawing(title, xlabel, ylabel) as (figure, axes):
         shown = _some(len(rows))
         grouped = means and len(rows) >= 2 * _FEWEST_A_GROUP
-        axes.plot(
-            rows[shown], observed[shown], "o", ms=2.4, mew=0, alpha=0.3 if grouped else 0.8, color=FAINT, label="data"
+        dots = (
+            {"ms": 2.6, "alpha": 0.45, "color": FAINT, "zorder": 1}
+            if grouped
+            else {"ms": 4.2, "color": INK, "zorder": 3}
         )
+        axes.plot(rows[shown], observed[shown], "o", mew=0, label="data", **dots)
         axes.fill_between(points, lines["low"], lines["high"], color=color(1), alpha=0.22, lw=0, label="95 % band")
         axes.plot(points, lines["centre"], color=color(1), label="fit")
         seen = [lines["low"], lines["high"]]
@@ -91,7 +94,7 @@ def fitted_curve(
     return figure
 
 
-def residual_panels(fitted: ArrayLike, residuals: ArrayLike, title: str, unit: str) -> "Figure":
+def residual_panels(fitted: ArrayLike, residuals: ArrayLike, title: str, unit: str, *, log_x: bool = False) -> "Figure":
     """What a fit leaves over: beside what it says, with means in groups, and its quantiles beside those of a normal.
 
     Args:
@@ -99,6 +102,7 @@ def residual_panels(fitted: ArrayLike, residuals: ArrayLike, title: str, unit: s
         residuals: Observed less fitted, in standard deviations, shape (rows,); what is not finite is left out.
         title: Title.
         unit: Name and unit of what is fitted.
+        log_x: Logarithmic abscissa beside what is fitted, which must be positive.
 
     Raises:
         ValueError: The lengths differ.
@@ -114,6 +118,8 @@ def residual_panels(fitted: ArrayLike, residuals: ArrayLike, title: str, unit: s
         if len(said) >= 2 * _FEWEST_A_GROUP:
             middle, mean, error = _group_means(said, left)
             beside.errorbar(middle, mean, yerr=2 * error, fmt="o", ms=4, lw=1.3, capsize=2, color=INK)
+        if log_x:
+            beside.set_xscale("log")
         beside.set_xlabel(label(unit))
         beside.set_ylabel("residual (std. deviations)")
         ranked = np.sort(left)[_some(len(left))]
