@@ -178,7 +178,7 @@ def with_propagator(market: Calibration, fit: PropagatorFit, *, as_cost: bool = 
         )
         for name in found.names
     ]
-    fields: dict[str, Any] = {"kernel": jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), fit.kernel)}
+    fields: dict[str, Any] = {"kernel": fit.kernel}
     if "permanent" in found.names:
         kappa, error = float(found["permanent"]), float(found.std_error("permanent"))
         text = f"what stays of the kernel, {note}"

@@ -217,7 +217,9 @@ def _curves(activity: Activity, row: int, steps_per_bin: int) -> tuple[np.ndarra
         Provenance(
             "volume", float(volume.mean()), day_volume, "shares per day", "measured", f"all cleaned trades; {between}"
         ),
-        Provenance("volatility", daily, error, "currency per share per √day", origin, f"{note} Its {between}."),
+        Provenance(
+            "volatility", daily, error, "currency per share per √day", origin, f"{note} {between.capitalize()}."
+        ),
     ]
     return np.repeat(volume, steps_per_bin), np.repeat(volatility, steps_per_bin), rows
 

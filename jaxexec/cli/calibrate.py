@@ -108,10 +108,13 @@ def calibrate(
     settings = {"source": source, "base": base.stated, **vars(rows), "precision": common.precision}
     with open_run("calibrate", common, settings, files) as run:
         run.start_jax()
+        import jax
+
         from jaxexec.cli.row_calibration import of_rows, of_schedules
 
-        calibrated = of_schedules(data, base, rows) if source == "schedules" else of_rows(source, data, base, rows)
-        return calibrated.write(run)
+        with jax.enable_x64(True):  # fits are searches on little data: 64 bits, whatever the precision of the run
+            calibrated = of_schedules(data, base, rows) if source == "schedules" else of_rows(source, data, base, rows)
+            return calibrated.write(run)
 
 
 def _check(source: Source, base: Base, tape: FromTape, rows: FromRows) -> None:
@@ -172,9 +175,12 @@ def _of_tape(data: Path, base: Base, tape: FromTape, common: Common) -> int:
 
 def fitted_costs(path: Path) -> dict[str, Any]:
     """The fit of each symbol's executions, drawn towards the others where these are enough."""
+    import jax
+
     from jaxexec.cli.row_fits import fit_rows
 
-    found = fit_rows("executions", lanes(read_columns(path, "executions"), "executions"), None, None)
+    with jax.enable_x64(True):
+        found = fit_rows("executions", lanes(read_columns(path, "executions"), "executions"), None, None)
     return {one.symbol: one.fit if one.pooled is None else one.pooled for one in found}
 
 
