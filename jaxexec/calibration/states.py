@@ -75,7 +75,7 @@ def rows_by_state(states: ArrayLike, columns: Mapping[str, ArrayLike], count: in
         The columns and "mask", (states, most rows of a state) each; ones where the mask is False.
 
     Raises:
-        ValueError: a wrong shape, or no row with a state.
+        ValueError: a wrong shape, states that are no whole numbers, or `count` below the states that occur.
     """
     labels = np.asarray(states)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):

@@ -30,14 +30,10 @@ def test_rows_go_to_their_states():
     assert rows["mask"].tolist() == [[True, False, False], [True, True, True]]
     assert rows["y"].tolist() == [[1.0, 1.0, 1.0], [0.0, 2.0, 4.0]]
     assert calibration.rows_by_state(np.array([0]), {"y": [2.0]}, count=2)["mask"].tolist() == [[True], [False]]
-    for states, columns, said in (
-        (np.array([0, 1]), {"y": [1.0]}, "y must have the shape of states"),
-        (np.array([0.5]), {}, "states must be whole numbers"),
-        (np.array([-1]), {}, None),
-    ):
-        if said:
-            with pytest.raises(ValueError, match=said):
-                calibration.rows_by_state(states, columns)
+    with pytest.raises(ValueError, match="y must have the shape of states"):
+        calibration.rows_by_state(np.array([0, 1]), {"y": [1.0]})
+    with pytest.raises(ValueError, match="states must be whole numbers"):
+        calibration.rows_by_state(np.array([0.5]), {})
     with pytest.raises(ValueError, match="count must be at least 2"):
         calibration.rows_by_state(np.array([0, 1]), {}, count=1)
 
