@@ -11,13 +11,12 @@ and say nothing about speed: the temporary impact η ρ^φ comes from a source t
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import tomllib
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from jaxexec.calibration.market_record import Calibration, Origin, Provenance
 from jaxexec.calibration.parameter_fit import ParameterFit
 from jaxexec.costs import ExecutionCost, PowerLawCost, QuadraticCost
 from jaxexec.market import Market, TimeGrid
@@ -27,121 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jaxexec.impact import Activity, Panel
-    from jaxexec.presentation import Table
     from jaxexec.tape import SignedTape
-
-Origin = Literal["estimated", "measured", "derived", "shrunk", "assumed", "given"]
 
 # Almgren, Thum, Hauptmann and Li (2005): temporary impact 0.142 σ (participation)^0.6, standard errors 0.0062, 0.038.
 _PRIOR_ETA, _PRIOR_ETA_ERROR = 0.142, 0.0062
 _PRIOR_PHI, _PRIOR_PHI_ERROR = 0.600, 0.038
 _PRIOR = "Almgren, Thum, Hauptmann and Li (2005), large US stocks, in units of daily volatility"
-_SCHEMA = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Provenance:
-    """Where one number of a calibrated market comes from.
-
-    Attributes:
-        name: the number's name in `Market` or the cost.
-        value: what is used; the mean of a curve.
-        std_error: its standard error in the same unit; NaN where there is none.
-        unit: its unit.
-        origin: "estimated" (a regression), "measured" (an average), "derived" (from estimates), "shrunk" (an estimate
-            that no market can have, moved to the nearest that one can), "assumed" (a prior) or "given" (by the user).
-        note: how, in one sentence.
-    """
-
-    name: str
-    value: float
-    std_error: float
-    unit: str
-    origin: Origin
-    note: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Calibration:
-    """A market and a cost for one stock, over one trading day, with the origin of every number.
-
-    Attributes:
-        symbol: the stock, verbatim.
-        market: curves through the day; the session has length 1.
-        cost: the execution cost.
-        provenance: one entry a number.
-        session: local hours that the market's day stands for, such as "09:30:00-16:00:00"; empty where not known.
-    """
-
-    symbol: str
-    market: Market
-    cost: ExecutionCost
-    provenance: tuple[Provenance, ...]
-    session: str = ""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What was shrunk or assumed, one sentence each."""
-        return tuple(f"{p.name}: {p.note}" for p in self.provenance if p.origin in ("shrunk", "assumed"))
-
-    def table(self) -> Table:
-        """One row a number: value, standard error, unit, origin and note."""
-        from jaxexec.presentation import Table
-
-        rows = [(p.name, p.value, p.std_error, p.unit, p.origin, p.note) for p in self.provenance]
-        columns = ("number", "value", "std. error", "unit", "origin", "how")
-        return Table(f"Market of {self.symbol}", columns, rows, "Curves are shown by their mean through the day.")
-
-    def summary(self) -> str:
-        """The table as text."""
-        return self.table().text()
-
-    def to_toml(self) -> str:
-        """The calibration as a TOML document; `from_toml` reads it back to the last bit."""
-        market, grid = self.market, self.market.grid
-        names = ("volatility", "volume", "permanent_impact", "drift", "gap_variance")
-        sections = {
-            "grid": {"times": grid.times},
-            "market": {name: getattr(market, name) for name in names},
-            "cost": {"kind": _KINDS[type(self.cost)], **_parameters(self.cost)},
-        }
-        lines = [f"schema = {_SCHEMA}", f"symbol = {_toml(self.symbol)}", f"session = {_toml(self.session)}"]
-        for title, entries in sections.items():
-            lines += ["", f"[{title}]", *(f"{name} = {_toml(value)}" for name, value in entries.items())]
-        for entry in self.provenance:
-            lines += ["", "[[provenance]]", *(f"{k} = {_toml(v)}" for k, v in dataclasses.asdict(entry).items())]
-        return "\n".join(lines) + "\n"
-
-    @classmethod
-    def from_toml(cls, text: str) -> Calibration:
-        """Read what `to_toml` wrote, or what a user wrote in the same form.
-
-        Raises:
-            ValueError: not TOML, a key that is missing or unknown, or a value that no market can have; the key is
-                named.
-        """
-        try:
-            document = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise ValueError(f"not a market file: {error}") from error
-        known = {"schema", "symbol", "grid", "market", "cost"}
-        _check_keys("the market file", document, required=known, optional={"provenance", "session"})
-        if document["schema"] != _SCHEMA:
-            raise ValueError(f"schema must be {_SCHEMA}, got {document['schema']!r}: written by another version?")
-        for name in ("symbol", "session"):
-            if not isinstance(document.get(name, ""), str):
-                raise ValueError(f"{name} must be text, got {document[name]!r}")
-        _check_keys("[grid]", document["grid"], required={"times"})
-        times = _numbers("grid.times", document["grid"]["times"])
-        entries = document["market"]
-        curves = {"permanent_impact", "drift", "gap_variance"}
-        _check_keys("[market]", entries, required={"volatility", "volume"}, optional=curves)
-        market = Market(TimeGrid(times), **{k: _numbers(f"market.{k}", v) for k, v in entries.items()})
-        fields = {f.name for f in dataclasses.fields(Provenance)}
-        for index, entry in enumerate(document.get("provenance", ())):
-            _check_keys(f"provenance[{index}]", entry, required=fields)
-        provenance = tuple(Provenance(**entry) for entry in document.get("provenance", ()))
-        return cls(document["symbol"], market, _cost(document["cost"]), provenance, document.get("session", ""))
 
 
 def calibrate(
@@ -196,7 +86,7 @@ def calibrate(
     if steps_per_bin < 1:
         raise ValueError(f"steps_per_bin must be at least 1, got {steps_per_bin}")
     estimates = _Estimates.of(panel, symbol)
-    child, sizes = _child_size(activity, row, child_size)
+    sizes = _child_size(activity, row, child_size)
     volume, volatility, curves = _curves(activity, row, steps_per_bin)
     if executions is not None:
         _check_executions(executions, eta, phi, eta_from)
@@ -204,14 +94,12 @@ def calibrate(
     if executions is not None and fitted_spread:
         psi, spread = _fitted_spread(executions)
     else:
-        psi, spread = _half_spread(estimates, activity, row, child, half_spread)
-    kappa, permanent = _permanent_impact(estimates, child, permanent_impact)
-    daily = float(np.sqrt(np.mean(volatility**2)))
-    step_volume = float(np.mean(volume)) / len(volume)
+        psi, spread = _half_spread(estimates, activity, row, sizes, half_spread)
+    kappa, permanent = _permanent_impact(estimates, sizes, permanent_impact)
     if executions is not None:
         cost, temporary = _fitted_cost(executions, psi)
     else:
-        cost, temporary = _temporary(estimates, daily, step_volume, psi, eta, phi, eta_from)
+        cost, temporary = _temporary(estimates, curves, len(volume), psi, eta, phi, eta_from)
     market = Market(TimeGrid.uniform(1.0, len(volume)), volatility, volume, permanent_impact=kappa)
     provenance = (*curves, sizes, spread, permanent, *temporary)
     return Calibration(symbol, market, cost, provenance, _session(activity.bin_edges))
@@ -284,11 +172,27 @@ def _check_positive(**values: float | None) -> None:
             raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
-def _child_size(activity: Activity, row: int, given: float | None) -> tuple[float, Provenance]:
+def _child_size(activity: Activity, row: int, given: float | None) -> Provenance:
     if given is not None:
-        return given, Provenance("child size", given, math.nan, "shares", "given", "by the caller")
-    mean = float(activity.mean_trade_size[row])
-    return mean, Provenance("child size", mean, math.nan, "shares", "measured", "mean trade of the tape")
+        return Provenance("child size", given, math.nan, "shares", "given", "by the caller")
+    mean, error = float(activity.mean_trade_size[row]), _error(activity, "mean_trade_size", row)
+    return Provenance("child size", mean, error, "shares", "measured", "mean trade of the tape")
+
+
+def _error(activity: Activity, name: str, row: int) -> float:
+    """Standard error of a stock's number; NaN where it is not known."""
+    return math.nan if activity.errors is None else float(getattr(activity.errors, name)[row])
+
+
+def _days(activity: Activity, row: int) -> str:
+    """What an error of an average is one of."""
+    days = int(activity.days[row])
+    return f"error between {days:,} days" if days > 1 else "error of the one day, not of other days"
+
+
+def _carried(error: float, slope: float, source: Provenance) -> float:
+    """An error, and that of a number which it depends on, where that one is known."""
+    return math.hypot(error, slope * source.std_error) if math.isfinite(source.std_error) else error
 
 
 def _curves(activity: Activity, row: int, steps_per_bin: int) -> tuple[np.ndarray, np.ndarray, list[Provenance]]:
@@ -306,15 +210,22 @@ def _curves(activity: Activity, row: int, steps_per_bin: int) -> tuple[np.ndarra
         note += f" {int(missing.sum())} of {len(missing)} bins without a price change took the mean of the others."
     daily = float(np.sqrt(np.mean(volatility**2)))
     origin: Origin = "assumed" if missing.any() else "measured"
+    # Bins that were filled take the relative error of the whole.
+    error = _error(activity, "daily_volatility", row) * daily / max(float(activity.daily_volatility[row]), 1e-300)
+    day_volume, between = _error(activity, "average_daily_volume", row), _days(activity, row)
     rows = [
-        Provenance("volume", float(volume.mean()), math.nan, "shares per day", "measured", "all cleaned trades"),
-        Provenance("volatility", daily, math.nan, "currency per share per √day", origin, note),
+        Provenance(
+            "volume", float(volume.mean()), day_volume, "shares per day", "measured", f"all cleaned trades; {between}"
+        ),
+        Provenance(
+            "volatility", daily, error, "currency per share per √day", origin, f"{note} {between.capitalize()}."
+        ),
     ]
     return np.repeat(volume, steps_per_bin), np.repeat(volatility, steps_per_bin), rows
 
 
 def _half_spread(
-    estimates: _Estimates, activity: Activity, row: int, child: float, given: float | None
+    estimates: _Estimates, activity: Activity, row: int, child: Provenance, given: float | None
 ) -> tuple[float, Provenance]:
     unit = "currency per share"
     if given is not None:
@@ -322,19 +233,22 @@ def _half_spread(
             raise ValueError(f"half_spread must be finite and at least 0, got {given}")
         return given, Provenance("psi", given, math.nan, unit, "given", "by the caller")
     quoted = float(activity.half_spread[row])
-    estimate, error = estimates.combine((0.0, 0.0, 1.0, child)) if estimates.usable else (math.nan, math.nan)
+    estimate, error = math.nan, math.nan
+    if estimates.usable:
+        estimate, error = estimates.combine((0.0, 0.0, 1.0, child.value))
+        error = _carried(error, float(estimates.values[3]), child)
     if estimates.usable and estimate >= 0:
         note = "transitory_fixed + transitory_variable · child size"
         return estimate, Provenance("psi", estimate, error, unit, "derived", note)
     why = f"estimate {estimate:.3g} ± {error:.2g} is negative" if estimates.usable else f"estimates {estimates.status}"
     if math.isfinite(quoted) and quoted >= 0:
         note = f"mean quoted half-spread, because the {why}"
-        return quoted, Provenance("psi", quoted, math.nan, unit, "measured", note)
+        return quoted, Provenance("psi", quoted, _error(activity, "half_spread", row), unit, "measured", note)
     origin: Origin = "shrunk" if estimates.usable else "assumed"
     return 0.0, Provenance("psi", 0.0, error, unit, origin, f"set to zero: the {why}, and the tape has no quotes")
 
 
-def _permanent_impact(estimates: _Estimates, child: float, given: float | None) -> tuple[float, Provenance]:
+def _permanent_impact(estimates: _Estimates, child: Provenance, given: float | None) -> tuple[float, Provenance]:
     unit = "currency per share²"
     name = "permanent_impact"
     if given is not None:
@@ -343,7 +257,8 @@ def _permanent_impact(estimates: _Estimates, child: float, given: float | None) 
         return given, Provenance(name, given, math.nan, unit, "given", "by the caller")
     if not estimates.usable:
         return 0.0, Provenance(name, 0.0, math.nan, unit, "assumed", f"zero: estimates {estimates.status}")
-    estimate, error = estimates.combine((1.0 / child, 1.0, 0.0, 0.0))
+    estimate, error = estimates.combine((1.0 / child.value, 1.0, 0.0, 0.0))
+    error = _carried(error, float(estimates.values[0]) / child.value**2, child)
     if estimate >= 0:
         note = "permanent_variable + permanent_fixed / child size; a trade's impact carried over to a parent order"
         return estimate, Provenance(name, estimate, error, unit, "derived", note)
@@ -384,8 +299,8 @@ def _fitted_cost(fit: ParameterFit, psi: float) -> tuple[ExecutionCost, list[Pro
 
 def _temporary(
     estimates: _Estimates,
-    daily: float,
-    step_volume: float,
+    curves: Sequence[Provenance],
+    steps: int,
     psi: float,
     eta: float | None,
     phi: float | None,
@@ -397,16 +312,15 @@ def _temporary(
         given = Provenance("eta", eta, math.nan, unit, "given", "by the caller")
         return PowerLawCost(eta, exponent, psi), [given, source]
     if eta_from == "children":
-        value, entry = _eta_of_children(estimates, step_volume, phi)
+        value, entry = _eta_of_children(estimates, curves[0], steps, phi)
         linear = Provenance("phi", 1.0, math.nan, "1", "derived", "cost linear in the size of a child order")
         return QuadraticCost(value, psi), [entry, linear]
     if eta_from != "prior":
         raise ValueError(f"eta_from must be 'prior' or 'children', got {eta_from!r}")
     exponent, source = _exponent(phi)
-    value = _PRIOR_ETA * daily
-    prior = Provenance(
-        "eta", value, _PRIOR_ETA_ERROR * daily, unit, "assumed", f"{_PRIOR_ETA} × daily volatility: {_PRIOR}"
-    )
+    daily = curves[1]
+    value, error = _PRIOR_ETA * daily.value, _carried(_PRIOR_ETA_ERROR * daily.value, _PRIOR_ETA, daily)
+    prior = Provenance("eta", value, error, unit, "assumed", f"{_PRIOR_ETA} × daily volatility: {_PRIOR}")
     return PowerLawCost(value, exponent, psi), [prior, source]
 
 
@@ -416,7 +330,9 @@ def _exponent(phi: float | None) -> tuple[float, Provenance]:
     return _PRIOR_PHI, Provenance("phi", _PRIOR_PHI, _PRIOR_PHI_ERROR, "1", "assumed", _PRIOR)
 
 
-def _eta_of_children(estimates: _Estimates, step_volume: float, phi: float | None) -> tuple[float, Provenance]:
+def _eta_of_children(
+    estimates: _Estimates, volume: Provenance, steps: int, phi: float | None
+) -> tuple[float, Provenance]:
     if phi not in (None, 1):
         raise ValueError(f"phi must be 1 with eta_from='children' (its cost is linear in size), got {phi}")
     slope, error = estimates.combine((0.0, 0.0, 0.0, 1.0)) if estimates.usable else (math.nan, math.nan)
@@ -426,48 +342,6 @@ def _eta_of_children(estimates: _Estimates, step_volume: float, phi: float | Non
             "the cost would not be convex. Use eta_from='prior', or give eta"
         )
     note = "transitory_variable · volume of a step: one child order a step"
-    entry = Provenance("eta", slope * step_volume, error * step_volume, "currency per share", "derived", note)
-    return slope * step_volume, entry
-
-
-_KINDS: dict[type, str] = {QuadraticCost: "quadratic", PowerLawCost: "power-law"}
-
-
-def _parameters(cost: ExecutionCost) -> dict[str, Any]:
-    return {field.name: getattr(cost, field.name) for field in dataclasses.fields(cost)}
-
-
-def _cost(entries: Any) -> ExecutionCost:
-    classes = {kind: cls for cls, kind in _KINDS.items()}
-    if not isinstance(entries, dict) or entries.get("kind") not in classes:
-        raise ValueError(f"cost.kind must be one of {sorted(classes)}, got {entries!r}")
-    cls = classes[entries["kind"]]
-    names = {field.name for field in dataclasses.fields(cls)}
-    _check_keys("[cost]", entries, required={"kind"} | (names - {"psi"}), optional={"psi"})
-    return cls(**{k: _numbers(f"cost.{k}", v) for k, v in entries.items() if k != "kind"})
-
-
-def _check_keys(where: str, table: Any, required: set[str], optional: set[str] = frozenset()) -> None:  # pyright: ignore
-    if not isinstance(table, dict):
-        raise ValueError(f"{where} must be a table, got {table!r}")
-    for name in sorted(required - table.keys()):
-        raise ValueError(f"{where} lacks {name}")
-    for name in sorted(table.keys() - required - optional):
-        raise ValueError(f"{where} has an unknown key {name!r}: known are {sorted(required | optional)}")
-
-
-def _numbers(name: str, value: Any) -> float | np.ndarray:
-    items = value if isinstance(value, list) else [value]
-    for index, item in enumerate(items):
-        if isinstance(item, bool) or not isinstance(item, int | float):
-            raise ValueError(f"{name}[{index}] must be a number, got {item!r}")
-    return np.asarray(items, np.float64) if isinstance(value, list) else float(value)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    array = np.asarray(value, np.float64)
-    if array.ndim:
-        return "[" + ", ".join(repr(float(v)) for v in array) + "]"
-    return repr(float(array))
+    value = slope * volume.value / steps
+    whole = _carried(error * volume.value / steps, slope / steps, volume)
+    return value, Provenance("eta", value, whole, "currency per share", "derived", note)

@@ -66,7 +66,7 @@ def analyse(
     by: Groups = (),
     weights: Literal["value", "equal"] = "value",
     reference: Literal["decision", "arrival"] = "decision",
-    risk_aversion: float = 1e-6,
+    risk_aversion: float | None = None,
     steps: int = 78,
     session: str | None = None,
     timezone: str | None = None,
@@ -85,7 +85,8 @@ def analyse(
         by: Columns to aggregate by, such as symbol, side, trader, or of the fills, such as venue.
         weights: Whether orders count by their value or all alike.
         reference: Whose value the basis points are of.
-        risk_aversion: Gamma in cost + gamma/2 variance, per currency; for the regret.
+        risk_aversion: Gamma in cost + gamma/2 variance, per currency, for the regret; that of the market file, or 1e-6,
+            where none is given.
         steps: Steps that the interval of an order is cut in, where it has a market.
         session: Hours of the trading day; those of the market files, or 09:30-16:00 where they do not say.
         timezone: The exchange's time zone, where times carry one.
@@ -125,8 +126,8 @@ def analyse(
         return _report(run, analysis, prepared, by, weights)
 
 
-def _check(risk_aversion: float, steps: int) -> None:
-    if not (math.isfinite(risk_aversion) and risk_aversion >= 0):
+def _check(risk_aversion: float | None, steps: int) -> None:
+    if risk_aversion is not None and not (math.isfinite(risk_aversion) and risk_aversion >= 0):
         raise ValueError(f"risk_aversion must be finite and at least 0, got {risk_aversion}")
     if not 1 <= steps <= _MAX_STEPS:
         raise ValueError(f"steps must be between 1 and {_MAX_STEPS:,}, got {steps:,}")
@@ -240,14 +241,14 @@ def _tape(path: Path | None, kind: Literal["trades", "quotes"], clock: Clock) ->
 
 
 def _problems(
-    prepared: list[tuple[Row, Day | None]], risk_aversion: float, steps: int, precision: str
+    prepared: list[tuple[Row, Day | None]], risk_aversion: float | None, steps: int, precision: str
 ) -> "Liquidation":
     """One problem a row, from arrival to end; of NaN where there is no market."""
     import jax
 
     import jaxexec as jx
 
-    nothing = (math.nan, math.nan, np.full(steps, math.nan), np.full(steps, math.nan), *[math.nan] * 4)
+    nothing = (math.nan, math.nan, np.full(steps, math.nan), np.full(steps, math.nan), *[math.nan] * 5)
     rows = []
     for row, day in prepared:
         order = row.order
@@ -255,12 +256,12 @@ def _problems(
             rows.append(nothing)
             continue
         curves = day.window(order.start, order.end, steps)
-        rows.append((order.end - order.start, order.shares, *curves, day.permanent_impact, day.eta, day.phi, day.psi))
+        scalars = (day.permanent_impact, day.eta, day.phi, day.psi, markets.preferred(day, risk_aversion))
+        rows.append((order.end - order.start, order.shares, *curves, *scalars))
     columns = [np.stack(cells).astype(precision) for cells in zip(*rows, strict=True)]
 
-    def problem(horizon, shares, volatility, volume, permanent_impact, eta, phi, psi) -> "Liquidation":
+    def problem(horizon, shares, volatility, volume, permanent_impact, eta, phi, psi, gamma) -> "Liquidation":
         market = jx.Market(jx.TimeGrid.uniform(horizon, steps), volatility, volume, permanent_impact)
-        gamma = np.asarray(risk_aversion, precision)
         return jx.Liquidation(shares, market, jx.PowerLawCost(eta, phi, psi), gamma)
 
     return jax.jit(jax.vmap(problem))(*columns)

@@ -24,7 +24,7 @@ _COMMANDS = {
     "clean": "Trades and quotes to signed trades, with a ledger of every row dropped.",
     "impact": "Signed trades to impact estimates for each stock.",
     "measures": "Signed trades to spreads, Kyle's λ, lasting impact and volatility for each stock.",
-    "calibrate": "Signed trades to a market file for each stock; or executions, orders, flow to parameters.",
+    "calibrate": "Trades, executions, meta-orders, flow or observed schedules to market files and a report.",
     "solve": "Parent orders to optimal schedules, each with its certificate.",
     "frontier": "Expected cost against risk, for one order.",
     "simulate": "The distribution of what one order costs, by its best schedule and by even trading.",

@@ -14,6 +14,7 @@ from jaxexec.cli.session import Session
 from jaxexec.storage import FileError, read_text
 
 if TYPE_CHECKING:
+    from jaxexec.calibration import Calibration
     from jaxexec.cli.orders import Order
 
 _MAX_MARKET_BYTES = 4 << 20
@@ -51,7 +52,8 @@ MarketFiles = Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negat
 class Day:
     """A symbol's market over a trading day, and its execution cost.
 
-    `edges` has shape (bins + 1,) and runs from 0 to 1; `volatility` and `volume` have shape (bins,).
+    `edges` has shape (bins + 1,) and runs from 0 to 1; `volatility` and `volume` have shape (bins,). `risk_aversion` is
+    that of the market file, NaN where it has none.
     """
 
     edges: np.ndarray
@@ -61,10 +63,14 @@ class Day:
     eta: float
     phi: float
     psi: float
+    risk_aversion: float = math.nan
 
     def window(self, start: float, end: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """Volatility and volume on equal steps between two times, variance and shares preserved; (steps,) each."""
-        times = np.linspace(start, end, steps + 1)
+        return self.between(np.linspace(start, end, steps + 1))
+
+    def between(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same on steps between any increasing times, (steps + 1,)."""
         return np.sqrt(_means(self.edges, self.volatility**2, times)), _means(self.edges, self.volume, times)
 
 
@@ -80,13 +86,22 @@ def read_markets(paths: Sequence[Path]) -> dict[str, Day]:
     Raises:
         FileError: A file cannot be read or is no market, or two are of one symbol.
     """
-    markets: dict[str, Day] = {}
+    return {symbol: day_of(calibration) for symbol, calibration in read_calibrations(paths).items()}
+
+
+def read_calibrations(paths: Sequence[Path]) -> "dict[str, Calibration]":
+    """Market files by their symbol, whole; as `read_markets`.
+
+    Raises:
+        FileError: A file cannot be read or is no market, or two are of one symbol.
+    """
+    found: dict[str, Calibration] = {}
     for path in market_files(paths):
-        symbol, day = _read_market(path)
-        if symbol in markets:
-            raise FileError(path, f"a second market for {symbol!r}", "Name one file for each symbol.")
-        markets[symbol] = day
-    return markets
+        calibration = _read_market(path)
+        if calibration.symbol in found:
+            raise FileError(path, f"a second market for {calibration.symbol!r}", "Name one file for each symbol.")
+        found[calibration.symbol] = calibration
+    return found
 
 
 def session_of(files: Sequence[Path], asked: str | None) -> str:
@@ -121,8 +136,8 @@ def market_files(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _read_market(path: Path) -> tuple[str, Day]:
-    """The symbol and the market of one file."""
+def _read_market(path: Path) -> "Calibration":
+    """The market of one file."""
     import jax
 
     from jaxexec.calibration import Calibration
@@ -131,7 +146,8 @@ def _read_market(path: Path) -> tuple[str, Day]:
     try:
         with jax.enable_x64(True):  # a file holds numbers of 64 bits, whatever the precision of the run
             calibration = Calibration.from_toml(text)
-            return calibration.symbol, day_of(calibration)
+            day_of(calibration)  # a cost that is no power law, or a curve where a number is due, is refused here
+            return calibration
     except (ValueError, KeyError, TypeError) as error:
         raise FileError(path, f"not a market ({error})", "Write it again with `jaxexec calibrate`.") from error
 
@@ -155,7 +171,15 @@ def day_of(calibration: Any) -> Day:
     )
     phi = float(getattr(cost, "phi", 1.0))  # the quadratic cost has no exponent of its own
     scalars = float(market.permanent_impact), float(cost.eta), phi, float(cost.psi)
-    return Day(edges, volatility, volume, *scalars)
+    gamma = math.nan if calibration.risk_aversion is None else calibration.risk_aversion
+    return Day(edges, volatility, volume, *scalars, gamma)
+
+
+def preferred(day: Day, asked: float | None) -> float:
+    """The risk aversion that was asked for; else that of the market file; else 1e-6."""
+    if asked is not None:
+        return asked
+    return 1e-6 if math.isnan(day.risk_aversion) else day.risk_aversion
 
 
 def market_for(symbol: str, order: "Order", markets: Mapping[str, Day], assumed: Assumed) -> Day:

@@ -1,131 +1,202 @@
-"""Rows of executions, meta-orders or order flow to fitted parameters: what `jaxexec calibrate --source` does."""
+"""Files of executions, meta-orders and order flow: their columns, every cell checked, and as arrays."""
 
+import datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from jaxexec.cli.app import OK, SOME_ROWS_FAILED
-from jaxexec.cli.run import Run
-from jaxexec.presentation import Table
 from jaxexec.storage import FileError, read_csv, read_parquet
 
 if TYPE_CHECKING:
     import polars as pl
 
-Source = Literal["tape", "executions", "meta-orders", "flow"]
+Source = Literal["tape", "executions", "meta-orders", "flow", "schedules"]
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "executions": ("participation", "slippage"),
     "meta-orders": ("permanent", "realised", "turnover", "horizon", "settled", "volatility", "inverse_turnover"),
     "flow": ("flow", "returns"),
 }
-_OPTIONAL = {"executions": ("error_std",), "meta-orders": (), "flow": ()}
-_SHOWN = 10
+_OPTIONAL = {"executions": ("error_std", "state"), "meta-orders": (), "flow": ()}
+_POSITIVE = ("participation", "error_std", "turnover", "horizon", "settled", "volatility", "inverse_turnover")
+_MOST_PARTS = 20
 
 
-def fit_file(run: Run, path: Path, source: Source, step: float | None) -> int:
-    """Fit every symbol of a file, write and show the parameters; the exit code."""
-    frame = read_columns(path, source)
-    symbols, columns, mask = padded(frame, source)
-    fits = _fitted(source, columns, mask, step)
-    table = parameters(symbols, fits)
-    run.write_parquet("parameters.parquet", table)
-    shown = table.filter(table["symbol"].is_in(symbols[:_SHOWN]))
-    run.show(Table(f"Fitted to {source}", shown.columns, shown.rows(), f"{len(symbols):,} symbols."))
-    if source == "executions" and len(symbols) > len(fits.names) + 1:
-        from jaxexec.calibration import shrink
+class Lane(NamedTuple):
+    """The rows of one symbol, or of one part of it.
 
-        run.write_parquet("shrunk.parquet", parameters(symbols, shrink(fits).stocks))
-    failed = int(np.sum(np.asarray(fits.status) > 2))
-    run.result |= {"symbols": len(symbols), "failed": failed}
-    return SOME_ROWS_FAILED if failed else OK
+    Attributes:
+        symbol: Its name; empty where the file has no such column.
+        part: What part of the rows it is; empty where it is all of them.
+        columns: (rows,) each; of flow (sessions, steps), filled up at the end.
+        mask: True for a row without an empty cell, of the same shape.
+    """
+
+    symbol: str
+    part: str
+    columns: dict[str, np.ndarray]
+    mask: np.ndarray
 
 
-def read_columns(path: Path, source: Source) -> "pl.DataFrame":
-    """The columns of a CSV or Parquet file that a source needs, as numbers, and `symbol` and `session`.
+def read_rows(path: Path) -> "pl.DataFrame":
+    """A CSV or Parquet file as a frame with at least one row.
 
     Raises:
-        FileError: a column is missing, or holds what is no number; column and row are named.
+        FileError: It cannot be read, or has no row.
+    """
+    frame = read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else read_csv(path)
+    if not frame.height:
+        raise FileError(path, "no rows", "Give at least a few rows a symbol.")
+    return frame
+
+
+def read_columns(path: Path, source: Source, by: str | None = None, parts: int = 2) -> "pl.DataFrame":
+    """The columns of a CSV or Parquet file that a source needs, as numbers, and `symbol`, `session` and `part`.
+
+    Args:
+        path: The file.
+        source: What its rows are.
+        by: Column that parts the rows.
+        parts: How many parts, where that column has numbers or times of day.
+
+    Raises:
+        FileError: A column is missing, or a cell holds what it cannot; column and row are named, the first row being 1.
     """
     import polars as pl
 
-    frame = read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else read_csv(path)
+    frame = read_rows(path)
     needed = _COLUMNS[source]
-    for name in needed:
+    for name in (*needed, *([by] if by else [])):
         if name not in frame.columns:
             found = ", ".join(frame.columns[:20])
             raise FileError(path, f"no column {name}", f"Name the columns {', '.join(needed)} (found: {found}).")
-    if not frame.height:
-        raise FileError(path, "no rows", "Give at least a few rows a symbol.")
     wanted = [*needed, *(name for name in _OPTIONAL[source] if name in frame.columns)]
-    columns = {name: frame[name].cast(pl.Float64, strict=False) for name in wanted}
-    for name, column in columns.items():
-        bad = column.is_null() & frame[name].is_not_null()
-        if bad.any():
-            raise FileError(path, f"{name}, row {int(bad.arg_max() or 0) + 1}: no number", "Correct the cell.")
-    names = {
-        name: frame[name].cast(pl.String).fill_null("") if name in frame.columns else pl.Series([""] * frame.height)
-        for name in ("symbol", "session")
-    }
-    return pl.DataFrame({**names, **columns})
-
-
-def padded(frame: "pl.DataFrame", source: Source) -> tuple[list[str], dict[str, np.ndarray], np.ndarray]:
-    """Symbols, columns (symbols, rows) or (symbols, sessions, steps), and the mask of rows without an empty cell."""
-    by = ["symbol", "session"] if source == "flow" else ["symbol"]
-    groups = frame.partition_by(by, maintain_order=True)
-    keys = [group.row(0)[: len(by)] for group in groups]
-    symbols = list(dict.fromkeys(key[0] for key in keys))
-    place, counts = [], dict.fromkeys(symbols, 0)
-    for symbol, *_ in keys:
-        place.append((symbols.index(symbol), counts[symbol]))
-        counts[symbol] += 1
-    shape = (len(symbols), max(counts.values()), max(group.height for group in groups))
-    names = [name for name in frame.columns if name not in ("symbol", "session")]
-    columns = {name: np.ones(shape) for name in names}
-    mask = np.zeros(shape, bool)
-    for at, group in zip(place, groups, strict=True):
-        known = ~np.any(np.stack([group[name].is_null().to_numpy() for name in names]), axis=0)
-        mask[at][: group.height] = known
-        for name in names:
-            columns[name][at][: group.height] = np.where(known, group[name].fill_null(1.0).to_numpy(), 1.0)
-    if source == "flow":
-        return symbols, columns, mask
-    return symbols, {name: x[:, 0] for name, x in columns.items()}, mask[:, 0]
-
-
-def _fitted(source: Source, columns: dict[str, np.ndarray], mask: np.ndarray, step: float | None) -> Any:
-    from jaxexec import calibration
-
-    if source == "executions":
-        return calibration.execution_cost(mask=mask, **columns)  # pyright: ignore[reportArgumentType]
+    columns = {name: number_column(path, frame, name, name in _POSITIVE) for name in wanted}
     if source == "meta-orders":
-        return calibration.meta_order_impact(mask=mask, **columns)  # pyright: ignore[reportArgumentType]
-    if step is None:
-        raise ValueError("--step is needed with --source flow: days between two rows, such as 0.0025641 for a minute")
-    return calibration.propagator(columns["flow"], columns["returns"], mask, step=step).parameters
+        early = (columns["settled"] < columns["horizon"]).fill_null(value=False)
+        if early.any():
+            row = int(early.arg_max() or 0) + 1
+            raise FileError(path, f"settled, row {row}: before the order ends (horizon)", "Correct the cell.")
+    names = {name: text_column(frame, name) for name in ("symbol", "session")}
+    part = parts_of(path, frame[by], by, parts) if by else pl.Series([""] * frame.height, dtype=pl.String)
+    return pl.DataFrame({**names, "part": part, **columns})
 
 
-def parameters(symbols: list[str], fits: Any) -> "pl.DataFrame":
-    """A row a symbol and parameter: estimate, standard error, 95 % interval, rows and status."""
+def text_column(frame: "pl.DataFrame", name: str) -> "pl.Series":
+    """A column as text, empty where there is none."""
     import polars as pl
 
-    from jaxexec.numerics.status import Status
+    if name not in frame.columns:
+        return pl.Series(name, [""] * frame.height, dtype=pl.String)
+    return frame[name].cast(pl.String).fill_null("")
 
-    ends = fits.intervals()
-    values, errors = np.asarray(fits.values, np.float64), np.asarray(fits.std_errors, np.float64)
-    rows = [
-        {
-            "symbol": symbol,
-            "parameter": name,
-            "estimate": float(values[i, k]),
-            "std_error": float(errors[i, k]),
-            "low": float(ends[i, k, 0]),
-            "high": float(ends[i, k, 1]),
-            "rows": int(fits.n[i]),
-            "status": Status(int(fits.status[i])).name,
-        }
-        for i, symbol in enumerate(symbols)
-        for k, name in enumerate(fits.names)
-    ]
-    return pl.DataFrame(rows)
+
+def number_column(path: Path, frame: "pl.DataFrame", name: str, positive: bool = False) -> "pl.Series":
+    """A column as numbers, null where a cell is empty.
+
+    Raises:
+        FileError: A cell is no number, not finite, or not positive where it must be.
+    """
+    import polars as pl
+
+    given = frame[name]
+    values = given.cast(pl.Float64, strict=False)
+    empty = given.is_null()
+    if given.dtype == pl.String:
+        empty = empty | (given.str.strip_chars() == "").fill_null(value=True)
+    faults = {
+        "no number": values.is_null() & ~empty,
+        "not finite": (~values.is_finite()).fill_null(value=False),
+        "not positive": (values <= 0).fill_null(value=False) if positive else pl.Series([False]),
+    }
+    for fault, where in faults.items():
+        if where.any():
+            row = int(where.arg_max() or 0)
+            raise FileError(path, f"{name}, row {row + 1}: {fault} ({str(given[row])[:30]!r})", "Correct the cell.")
+    return values
+
+
+def parts_of(path: Path, column: "pl.Series", name: str, parts: int) -> "pl.Series":
+    """The part of each row: that of its size or time of day where the column has these, else its text.
+
+    Raises:
+        FileError: A cell is empty, or there are too many texts or too few numbers for parts.
+    """
+    import polars as pl
+
+    from jaxexec.calibration import states_of
+
+    if column.is_null().any():
+        raise FileError(path, f"{name}, row {int(column.is_null().arg_max() or 0) + 1}: empty", "Fill the cell.")
+    texts = [value.isoformat() if hasattr(value, "isoformat") else str(value) for value in column.to_list()]
+    numbers, clock = _as_numbers(texts)
+    if numbers is None:
+        kinds = len(set(texts))
+        if kinds > _MOST_PARTS:
+            reason = f"{name} has {kinds:,} different texts, more than {_MOST_PARTS} parts"
+            raise FileError(path, reason, "Name a column of numbers or times, or of fewer words.")
+        return pl.Series(name, texts, dtype=pl.String)
+    try:
+        states = states_of(numbers, parts)
+    except ValueError as error:
+        raise FileError(path, f"{name}: {error}", "Give another --parts.") from error
+    labels = []
+    for state in range(parts):
+        inside = numbers[states == state]
+        ends = (_clock(x) if clock else f"{x:.4g}" for x in (inside.min(), inside.max()))
+        labels.append(f"{name} {' to '.join(ends)}")
+    return pl.Series(name, [labels[state] for state in states], dtype=pl.String)
+
+
+def _as_numbers(texts: Sequence[str]) -> tuple[np.ndarray | None, bool]:
+    """Texts as finite numbers, or as seconds after midnight; None where they are neither. And which it was."""
+    try:
+        numbers = np.array([float(text) for text in texts])
+        return (numbers if np.isfinite(numbers).all() else None), False
+    except ValueError:
+        pass
+    try:
+        times = [datetime.time.fromisoformat(text.strip().partition("T")[2] or text.strip()) for text in texts]
+    except ValueError:
+        return None, False
+    return np.array([t.hour * 3600.0 + t.minute * 60 + t.second for t in times]), True
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 3600:02d}:{int(seconds) // 60 % 60:02d}"
+
+
+def lanes(frame: "pl.DataFrame", source: Source) -> list[Lane]:
+    """The rows of each symbol and part, symbols in the order of their coming, parts in that of their names."""
+    found = []
+    symbols = {symbol: i for i, symbol in enumerate(frame["symbol"].unique(maintain_order=True))}
+    groups = frame.partition_by(["symbol", "part"], maintain_order=True)
+    for group in sorted(groups, key=lambda g: (symbols[g["symbol"][0]], g["part"][0])):
+        sessions = group.partition_by("session", maintain_order=True) if source == "flow" else [group]
+        shape = (len(sessions), max(session.height for session in sessions))
+        names = [name for name in frame.columns if name not in ("symbol", "session", "part")]
+        columns, mask = {name: np.ones(shape) for name in names}, np.zeros(shape, bool)
+        for at, session in enumerate(sessions):
+            known = ~np.any(np.stack([session[name].is_null().to_numpy() for name in names]), axis=0)
+            mask[at, : session.height] = known
+            for name in names:
+                values = session[name].fill_null(1.0).to_numpy()
+                columns[name][at, : session.height] = np.where(known, values, 1.0)
+        if source != "flow":
+            columns, mask = {name: x[0] for name, x in columns.items()}, mask[0]
+        found.append(Lane(group["symbol"][0], group["part"][0], columns, mask))
+    return found
+
+
+def padded(rows: Sequence[Lane]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Columns and mask of all lanes as one batch, filled up to the longest."""
+    shape = tuple(max(lane.mask.shape[axis] for lane in rows) for axis in range(rows[0].mask.ndim))
+    mask = np.zeros((len(rows), *shape), bool)
+    columns = {name: np.ones((len(rows), *shape)) for name in rows[0].columns}
+    for at, lane in enumerate(rows):
+        place = (at, *(slice(0, n) for n in lane.mask.shape))
+        mask[place] = lane.mask
+        for name, values in lane.columns.items():
+            columns[name][place] = values
+    return columns, mask

@@ -37,7 +37,7 @@ _SHOWN = {
 class _Options:
     """How to draw, checked."""
 
-    risk_aversion: float
+    risk_aversion: float | None
     paths: int
     seed: int
     sampling: Sampling
@@ -47,8 +47,9 @@ class _Options:
     reversion: float
 
     def __post_init__(self):
-        if not (math.isfinite(self.risk_aversion) and self.risk_aversion >= 0):
-            raise ValueError(f"risk_aversion must be finite and at least 0, got {self.risk_aversion}")
+        gamma = self.risk_aversion
+        if gamma is not None and not (math.isfinite(gamma) and gamma >= 0):
+            raise ValueError(f"risk_aversion must be finite and at least 0, got {gamma}")
         if not 64 <= self.paths <= _MOST_PATHS:
             raise ValueError(f"paths must be between 64 and {_MOST_PATHS:,}, got {self.paths:,}")
         if not 0 <= self.seed < 2**32:
@@ -66,7 +67,7 @@ def simulate(
     market: MarketFiles = (),
     horizon: float = 1.0,
     steps: int = 78,
-    risk_aversion: float = 1e-6,
+    risk_aversion: float | None = None,
     paths: int = 262_144,
     seed: int = 0,
     sampling: Sampling = "quasi",
@@ -84,7 +85,8 @@ def simulate(
         market: One market file that `jaxexec calibrate` wrote.
         horizon: End of the order, in trading days, at most 1.
         steps: Steps of each schedule.
-        risk_aversion: Gamma in cost + gamma/2 variance of the best schedule, per currency.
+        risk_aversion: Gamma in cost + gamma/2 variance of the best schedule, per currency; that of the market file, or
+            1e-6, where none is given.
         paths: Price paths, rounded up to whole blocks.
         seed: Of the random numbers.
         sampling: pseudo, antithetic or quasi.
@@ -101,7 +103,8 @@ def simulate(
     settings |= {"assumed": dataclasses.asdict(assumed), "precision": common.precision}
     with open_run("simulate", common, settings, markets.market_files(market)) as run:
         run.start_jax()
-        problem = order.problem(the_market(market, assumed), risk_aversion, common.precision)
+        day = the_market(market, assumed)
+        problem = order.problem(day, markets.preferred(day, risk_aversion), common.precision)
         return _report(run, *_draw(run, problem, options), options)
 
 

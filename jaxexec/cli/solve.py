@@ -37,7 +37,7 @@ def solve(
     orders: Path,
     *,
     market: MarketFiles = (),
-    risk_aversion: float = 1e-6,
+    risk_aversion: float | None = None,
     steps: int = 78,
     benchmark: scheduling.Benchmark = "arrival",
     sensitivities: Flag = False,
@@ -52,7 +52,8 @@ def solve(
         orders: CSV or Parquet with order_id, symbol, side, quantity, start, end and perhaps arrival_price, adv, sigma,
             spread; the names of EMSX and FIX are known.
         market: Market files, or folders of them, that `jaxexec calibrate` wrote.
-        risk_aversion: Gamma in cost + gamma/2 variance, per currency.
+        risk_aversion: Gamma in cost + gamma/2 variance, per currency; that of the market file, or 1e-6, where none is
+            given.
         steps: Steps of each schedule.
         benchmark: What cost and risk are measured from: the arrival price, or the order traded evenly in time (twap),
             in volume (vwap), or all at the close.
@@ -79,7 +80,9 @@ def solve(
         run.note("columns: " + ", ".join(f"{name} = {column}" for name, column in read.mapping.items()))
         run.start_jax()
         prepared = prepare(read.rows, markets.read_markets(market), assumed)
-        arrays = [_arrays(row, day, risk_aversion, steps) for row, day in prepared if day is not None]
+        arrays = [
+            _arrays(row, day, markets.preferred(day, risk_aversion), steps) for row, day in prepared if day is not None
+        ]
         solution = _solve(run, arrays, benchmark)
         summary = summarise(prepared, solution)
         run.write_parquet("orders.parquet", summary)
@@ -91,8 +94,8 @@ def solve(
         return code
 
 
-def _check(risk_aversion: float, steps: int) -> None:
-    if not (math.isfinite(risk_aversion) and risk_aversion >= 0):
+def _check(risk_aversion: float | None, steps: int) -> None:
+    if risk_aversion is not None and not (math.isfinite(risk_aversion) and risk_aversion >= 0):
         raise ValueError(f"risk_aversion must be finite and at least 0, got {risk_aversion}")
     if not 1 <= steps <= _MAX_STEPS:
         raise ValueError(f"steps must be between 1 and {_MAX_STEPS:,}, got {steps:,}")

@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 
+from jaxexec.impact.activity_errors import (
+    ActivityErrors,
+    Placed,
+    days_of,
+    mean_errors,
+    variance_errors,
+    volume_errors,
+)
 from jaxexec.impact.by_stock import ByStock, place_of
 from jaxexec.tape.clock import SECOND, clock_text, time_of_day
 
@@ -47,6 +55,7 @@ class Activity(ByStock):
         half_spread: Mean quoted half-spread at the trades, currency per share, (stocks,); NaN without quotes.
         source: "midpoint" or "price": what volatility was measured from.
         samples_per_bin: Price samples a bin.
+        errors: Standard errors of all these, of fields of the same names; None where they are not known.
     """
 
     symbols: tuple[str, ...]
@@ -61,6 +70,7 @@ class Activity(ByStock):
     half_spread: np.ndarray
     source: Literal["midpoint", "price"]
     samples_per_bin: int
+    errors: ActivityErrors | None = None
 
     @property
     def convention(self) -> str:
@@ -72,7 +82,7 @@ class Activity(ByStock):
         return f"Volatility: {how}, {self.samples_per_bin} samples a bin, gaps between dates left out."
 
     def table(self) -> pl.DataFrame:
-        """A row a stock and bin: symbol, start, end (ns since midnight), volume, volume_rate, volatility."""
+        """A row a stock and bin: symbol, start, end (ns since midnight), volume, rate and volatility with errors."""
         import polars as pl
 
         bins = len(self.bin_edges) - 1
@@ -85,23 +95,30 @@ class Activity(ByStock):
                 "volume": self.volume.ravel(),
                 "volume_rate": self.volume_rate.ravel(),
                 "volatility": self.volatility.ravel(),
+                "volume_rate_error": self._error("volume_rate").ravel(),
+                "volatility_error": self._error("volatility").ravel(),
             }
         )
+
+    def _error(self, name: str) -> np.ndarray:
+        """Standard errors of a field, NaN where they are not known."""
+        return np.full_like(getattr(self, name), np.nan) if self.errors is None else getattr(self.errors, name)
 
     def presentation(self) -> Any:
         """What `summary()` shows, as a `presentation.Table`."""
         from jaxexec.presentation import Table
 
-        columns = ("symbol", "days", "shares a day", "volatility", "half-spread", "shares a trade")
+        columns = ("symbol", "days", "shares a day", "± s.e.", "volatility", "± s.e.", "half-spread", "± s.e.")
         shown = range(min(len(self.symbols), 20))
         rows = [
             (
                 self.symbols[i],
                 int(self.days[i]),
-                float(self.average_daily_volume[i]),
-                float(self.daily_volatility[i]),
-                float(self.half_spread[i]),
-                float(self.mean_trade_size[i]),
+                *(
+                    float(x[i])
+                    for name in ("average_daily_volume", "daily_volatility", "half_spread")
+                    for x in (getattr(self, name), self._error(name))
+                ),
             )
             for i in shown
         ]
@@ -114,9 +131,18 @@ class Activity(ByStock):
 
         i = place_of(self.symbols, symbol)
         times = [clock_text(int(edge))[:8] for edge in self.bin_edges]
-        curves = (self.volume[i], self.volume_rate[i], self.volatility[i])
+        errors = (self._error(name)[i] for name in ("volume_rate", "volatility"))
+        curves = (self.volume[i], self.volume_rate[i], self.volatility[i], *errors)
         rows = [(a, b, *(float(x) for x in row)) for a, b, *row in zip(times[:-1], times[1:], *curves, strict=True)]
-        columns = ("from", "to", "shares", "shares per day", "volatility (per √day)")
+        columns = (
+            "from",
+            "to",
+            "shares",
+            "shares per day",
+            "volatility (per √day)",
+            "± shares per day",
+            "± volatility",
+        )
         return (Table(f"Activity of {symbol}, mean of {int(self.days[i])} days", columns, rows, self.convention),)
 
     def plot(self, quantity: Literal["volume_rate", "volatility"] = "volume_rate") -> Figure:
@@ -188,11 +214,14 @@ def _joined(parts: list[Activity]) -> Activity:
     if len(set(symbols)) < len(symbols):
         twice = next(symbol for symbol in symbols if symbols.count(symbol) > 1)
         raise ValueError(f"symbol {twice!r} is in two tapes: pool them first (jaxexec.tape.pool)")
-    by_stock = {
+    by_stock: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts])
         for name, value in vars(first).items()
         if isinstance(value, np.ndarray) and name != "bin_edges"
     }
+    if first.errors is not None:
+        apart = [vars(part.errors) for part in parts if part.errors is not None]
+        by_stock["errors"] = ActivityErrors(**{k: np.concatenate([x[k] for x in apart]) for k in apart[0]})
     return replace(first, symbols=symbols, **by_stock)
 
 
@@ -216,12 +245,29 @@ def _activity(
     )
     symbols = stocks["symbol"].to_list()
     days = stocks["days"].to_numpy()
-    volume = _grid(cleaned.group_by("symbol", "bin").agg(pl.col("size").sum().alias("value")), symbols, bins)
-    volume /= days[:, None]
+    placed = Placed(symbols, bins, samples_per_bin)
+    volume = placed.by(cleaned, pl.col("size"), "bin", bins) / days[:, None]
     trades = tape.trades.filter(inside)
     quoted = "bid_ticks" in trades.columns and trades["bid_ticks"].null_count() < max(trades.height, 1)
-    variance, seen = _variance(trades, symbols, edges, samples_per_bin, quoted)
+    changes = _changes(trades, edges, samples_per_bin, quoted)
+    seen = placed.rows(changes, "bin", bins) > 0
+    variance = placed.by(changes, pl.col("square"), "bin", bins)
     variance_rate = np.where(seen, variance, np.nan) * bins / days[:, None]
+    volatility = np.sqrt(np.maximum(variance_rate, 0))
+    daily = np.sqrt(np.maximum(np.where(seen.any(1), variance.sum(1), np.nan) / days, 0))
+    widths = _half_spreads(trades, quoted)
+    half_spread, spread_error = _mean_half_spread(widths, edges, placed)
+    volume_error, day_error = volume_errors(_marked(cleaned, edges, samples_per_bin), days, placed)
+    variance_error, whole_error = variance_errors(changes, days, placed, not quoted)
+    size = pl.col("size").cast(pl.Float64)
+    errors = ActivityErrors(
+        volume_rate=volume_error * bins,
+        average_daily_volume=day_error,
+        volatility=_of_root(volatility, np.where(seen, variance_error, np.nan) * bins),
+        daily_volatility=_of_root(daily, whole_error),
+        mean_trade_size=mean_errors(_marked(cleaned, edges, samples_per_bin), size, days, placed),
+        half_spread=spread_error,
+    )
     return Activity(
         symbols=tuple(symbols),
         days=days,
@@ -229,12 +275,13 @@ def _activity(
         volume=volume,
         volume_rate=volume * bins,
         average_daily_volume=volume.sum(1),
-        volatility=np.sqrt(np.maximum(variance_rate, 0)),
-        daily_volatility=np.sqrt(np.maximum(np.where(seen.any(1), variance.sum(1), np.nan) / days, 0)),
+        volatility=volatility,
+        daily_volatility=daily,
         mean_trade_size=stocks["mean_size"].to_numpy(),
-        half_spread=_half_spread(trades, symbols, quoted),
+        half_spread=half_spread,
         source="midpoint" if quoted else "price",
         samples_per_bin=samples_per_bin,
+        errors=errors,
     )
 
 
@@ -245,57 +292,63 @@ def _binned(trades: pl.DataFrame, edges: np.ndarray) -> pl.DataFrame:
     return trades.with_columns(pl.Series("bin", place, dtype=pl.Int64))
 
 
-def _grid(values: pl.DataFrame, symbols: list[str], bins: int) -> np.ndarray:
-    """Long frame (symbol, bin, value) as (stocks, bins), zero where there is no row."""
+def _marked(trades: pl.DataFrame, edges: np.ndarray, samples: int) -> pl.DataFrame:
+    """Trades with the sampling interval that each falls into, `mark`, from 0."""
     import polars as pl
 
-    index = pl.DataFrame({"symbol": pl.Series(symbols, dtype=pl.String), "row": np.arange(len(symbols))})
-    placed = values.join(index, on="symbol")
-    out = np.zeros((len(symbols), bins))
-    out[placed["row"].to_numpy(), placed["bin"].to_numpy()] = placed["value"].to_numpy()
-    return out
+    marks = (len(edges) - 1) * samples
+    span = (edges[-1] - edges[0]) / marks
+    mark = ((pl.col("time") - int(edges[0])) / span).floor().cast(pl.Int64).clip(0, marks - 1)
+    return trades.with_columns(mark=mark)
 
 
-def _variance(
-    trades: pl.DataFrame, symbols: list[str], edges: np.ndarray, samples: int, quoted: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Realised variance summed over the days, currency², and where a change was seen; both (stocks, bins)."""
+def _changes(trades: pl.DataFrame, edges: np.ndarray, samples: int, quoted: bool) -> pl.DataFrame:
+    """A row a price sample: symbol, date, bin, the change to it, the change after it, and its square (currency²).
+
+    Without quotes the square is Zhou's, with the products of neighbouring changes.
+    """
     import polars as pl
 
-    bins = len(edges) - 1
     level = (pl.col("bid_ticks") + pl.col("ask_ticks")) * (TICK / 2) if quoted else pl.col("ticks") * TICK
-    # A trade is known from the next mark on: mark m closes the m-th sampling interval, mark 0 is the first trade.
-    span = (edges[-1] - edges[0]) / (bins * samples)
-    mark = (((pl.col("time") - int(edges[0])) / span).floor().cast(pl.Int64) + 1).clip(1, bins * samples)
     day = ["symbol", "date"]
+    # A trade is known from the next mark on: mark m closes the m-th sampling interval, mark 0 is the first trade.
     marks = (
-        trades.sort(*day, "time", maintain_order=True)
-        .select(*day, level=level, mark=mark)
+        _marked(trades, edges, samples)
+        .sort(*day, "time", maintain_order=True)
+        .select(*day, "mark", level=level)
         .drop_nulls()
         .group_by(*day, "mark", maintain_order=True)
         .agg(pl.col("level").last(), pl.col("level").first().alias("opening"))
     )
     change = pl.col("level") - pl.col("level").shift(1).over(day).fill_null(pl.col("opening"))
     moved = marks.with_columns(change=change)
-    if quoted:
-        square = pl.col("change") ** 2
-    else:
-        around = [pl.col("change").shift(lag).over(day).fill_null(0.0) for lag in (1, -1)]
-        square = pl.col("change") * (pl.col("change") + around[0] + around[1])
-    summed = moved.with_columns(value=square, bin=(pl.col("mark") - 1) // samples)
-    summed = summed.group_by("symbol", "bin").agg(pl.col("value").sum(), pl.len().alias("count"))
-    counts = summed.select("symbol", "bin", value=pl.col("count"))
-    return _grid(summed.select("symbol", "bin", "value"), symbols, bins), _grid(counts, symbols, bins) > 0
+    before, after = (pl.col("change").shift(lag).over(day) for lag in (1, -1))
+    noise = pl.lit(0.0) if quoted else before.fill_null(0.0) + after.fill_null(0.0)
+    square = pl.col("change") * (pl.col("change") + noise)
+    return moved.select(*day, "change", bin=pl.col("mark") // samples, after=after, square=square)
 
 
-def _half_spread(trades: pl.DataFrame, symbols: list[str], quoted: bool) -> np.ndarray:
-    """Mean quoted half-spread at the trades where the quote is not crossed, currency per share."""
+def _of_root(root: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Standard error of a square root from that of the square; NaN where the root is zero."""
+    positive = root > 0
+    return np.where(positive, error / np.where(positive, 2 * root, 1), np.nan)
+
+
+def _half_spreads(trades: pl.DataFrame, quoted: bool) -> pl.DataFrame:
+    """Quoted half-spread at each trade where the quote is not crossed, currency per share."""
     import polars as pl
 
     if not quoted:
-        return np.full(len(symbols), np.nan)
-    width = (pl.col("ask_ticks") - pl.col("bid_ticks")) * (TICK / 2)
-    mean = trades.filter(pl.col("ask_ticks") >= pl.col("bid_ticks")).group_by("symbol").agg(width.mean().alias("value"))
-    index = pl.DataFrame({"symbol": pl.Series(symbols, dtype=pl.String)})
-    joined = index.join(mean, on="symbol", how="left", maintain_order="left")
-    return joined["value"].fill_null(float("nan")).to_numpy()
+        return trades.head(0).select("symbol", "date", "time", width=pl.lit(0.0))
+    valid = trades.filter(pl.col("ask_ticks") >= pl.col("bid_ticks"))
+    return valid.select("symbol", "date", "time", width=(pl.col("ask_ticks") - pl.col("bid_ticks")) * (TICK / 2))
+
+
+def _mean_half_spread(widths: pl.DataFrame, edges: np.ndarray, placed: Placed) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and its standard error, NaN without quotes; (stocks,) each."""
+    import polars as pl
+
+    count = placed.rows(widths)
+    mean = np.where(count > 0, placed.by(widths, pl.col("width")) / np.maximum(count, 1), np.nan)
+    marked = _marked(widths, edges, placed.samples)
+    return mean, mean_errors(marked, pl.col("width"), days_of(widths, placed), placed)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         violins,
         waterfall,
     )
+    from jaxexec.presentation.fits import correlogram, fitted_curve, residual_panels
     from jaxexec.presentation.panels import agreement, interval_panels, scatter_matrix, violin_panels
 
 __all__ = [
@@ -31,14 +32,17 @@ __all__ = [
     "agreement",
     "band",
     "bars",
+    "correlogram",
     "curves",
     "distribution",
     "error_bars",
     "fan",
+    "fitted_curve",
     "format_number",
     "frontier",
     "interval_panels",
     "protected",
+    "residual_panels",
     "scatter_matrix",
     "steps_curve",
     "table_of",
@@ -55,6 +59,7 @@ __all__ = [
 
 _HOMES = {
     "export": ("to_png", "to_svg"),
+    "fits": ("correlogram", "fitted_curve", "residual_panels"),
     "panels": ("agreement", "interval_panels", "scatter_matrix", "violin_panels"),
 }
 

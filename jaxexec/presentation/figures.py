@@ -55,6 +55,7 @@ def steps_curve(
     ylabel: str,
     *,
     from_zero: bool = True,
+    errors: Mapping[str, ArrayLike] | None = None,
 ) -> "Figure":
     """Piecewise-constant curves, such as volume and volatility through the day.
 
@@ -65,6 +66,7 @@ def steps_curve(
         xlabel: Name and unit of the abscissa.
         ylabel: Name and unit of the ordinate.
         from_zero: Whether the ordinate starts at zero.
+        errors: Standard errors by the name of a curve, shape (steps,): 95 % intervals are shaded; a NaN has none.
 
     Raises:
         ValueError: A curve has another number of values than there are steps.
@@ -74,7 +76,11 @@ def steps_curve(
         for index, (name, y) in enumerate(values.items()):
             heights = like(name, y, len(ends) - 1)
             axes.stairs(heights, ends, baseline=None, color=color(index), lw=1.8, label=label(name, 28))
-            if len(values) == 1:
+            if errors is not None and name in errors:
+                half = 1.96 * np.nan_to_num(like(f"errors of {name}", errors[name], len(ends) - 1), nan=0.0)
+                low = np.maximum(heights - half, 0) if from_zero else heights - half
+                axes.stairs(heights + half, ends, baseline=low, fill=True, color=color(index), alpha=0.22)
+            elif len(values) == 1:
                 axes.stairs(heights, ends, baseline=0, fill=True, color=color(index), alpha=0.12)
         if from_zero:
             axes.set_ylim(bottom=0)

@@ -74,8 +74,8 @@ def test_synthetic_tape_has_the_volatility_and_volume_it_was_made_with():
     np.testing.assert_allclose(a.average_daily_volume, truth["volume"], rtol=1e-12)
     ratio = a.daily_volatility / truth["volatility"].to_numpy()
     assert abs(ratio.mean() - 1) < 0.05
-    assert a.table().shape == (40 * 13, 6)
-    assert a.to_pandas().shape == (40 * 13, 6)
+    assert a.table().shape == (40 * 13, 8)
+    assert a.to_pandas().shape == (40 * 13, 8)
     assert "midpoint" in " ".join(a.summary().split())
 
 
