@@ -8,7 +8,7 @@ Those of this file are for orders. For others, an equilibrium say, write
         return {"price_impact": found.price_impact, "status": found.status}
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -17,13 +17,26 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxexec.frontier import efficient_frontier
-from jaxexec.liquidation import Liquidation
+from jaxexec.liquidation import Liquidation, Schedule
 from jaxexec.numerics.arrays import as_float
 from jaxexec.pricing import block_price
-from jaxexec.solvers import solve
+from jaxexec.solvers import LadderNewton, solve
 from jaxexec.solvers.plan import ScheduleSolver
+from jaxexec.solvers.response import Move, response
 
 Answers = Callable[[Any], Mapping[str, Array]]
+
+
+def direct_slopes(of: Answers, inputs: Any, moves: Sequence[Move]) -> tuple[dict[str, Array], dict[str, Array]] | None:
+    """Answers and their derivatives along moves where there is a way that shares the work of all moves; else None."""
+    if not isinstance(of, OptimalCost | OptimalSchedule) or not isinstance(inputs, Liquidation):
+        return None
+    if not isinstance(of.solver, LadderNewton | None):
+        return None
+    schedule = solve(inputs, of.solver)
+    slopes = response(inputs, schedule, moves)
+    answers = of.of(schedule)
+    return answers, {name: getattr(slopes, name) for name in answers if name != "status"}
 
 
 class OptimalCost(eqx.Module):
@@ -38,7 +51,11 @@ class OptimalCost(eqx.Module):
     solver: ScheduleSolver | None = None
 
     def __call__(self, problem: Liquidation) -> dict[str, Array]:
-        s = solve(problem, self.solver)
+        return self.of(solve(problem, self.solver))
+
+    def of(self, schedule: Schedule) -> dict[str, Array]:
+        """The answers of a schedule that is known."""
+        s = schedule
         return {"objective": s.objective, "expected_cost": s.expected_cost, "variance": s.variance, "status": s.status}
 
 
@@ -52,9 +69,11 @@ class OptimalSchedule(eqx.Module):
     solver: ScheduleSolver | None = None
 
     def __call__(self, problem: Liquidation) -> dict[str, Array]:
-        s = solve(problem, self.solver)
-        cost = {"objective": s.objective, "expected_cost": s.expected_cost, "variance": s.variance}
-        return cost | {"trades": s.trades, "inventory": s.inventory, "status": s.status}
+        return self.of(solve(problem, self.solver))
+
+    def of(self, schedule: Schedule) -> dict[str, Array]:
+        """The answers of a schedule that is known."""
+        return OptimalCost().of(schedule) | {"trades": schedule.trades, "inventory": schedule.inventory}
 
 
 class FrontierPoints(eqx.Module):

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxexec.numerics.arrays import is_concrete
 from jaxexec.numerics.status import Status, poison
-from jaxexec.sensitivity.answers import Answers, OptimalCost
+from jaxexec.sensitivity.answers import Answers, OptimalCost, direct_slopes
 from jaxexec.sensitivity.levels import as_traced, levels, unit_of
 
 if TYPE_CHECKING:
@@ -182,7 +182,11 @@ def _sensitivities(inputs: Any, of: Answers, parameters: Any, by_step: tuple[str
         return found[0], found
 
     def sloped(values: Array):
-        first, (answers, status) = jax.jacfwd(answered, has_aux=True)(values)
+        direct = direct_slopes(of, chosen.at(values), chosen.moves)
+        if direct is None:
+            first, (answers, status) = jax.jacfwd(answered, has_aux=True)(values)
+        else:
+            (answers, status), first = split(direct[0]), direct[1]
         return first, (answers, first, status)
 
     if second:
