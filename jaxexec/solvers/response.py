@@ -5,25 +5,30 @@ dozen. Here the dozen shares what it can:
 
     right sides      D dq − b F' dy,  Dᵀ dy + w dq  of each input by itself: what one input does not touch stays zero
     schedule         one ladder, factored once, the moves side by side in the last axis
-    E and Var        their slopes along the path once, in reverse, times the moves of the path
+    Var              its slopes along the path once, in reverse, times the moves of the path
     U                its slopes in every input once, in reverse (envelope theorem): no move of the path at all
+    E                what is left, dU − d(γ Var/2)
 
 It is written with differentiable operations: derivatives of it are second derivatives.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax import custom_batching, lax
+from jaxtyping import Array, Bool, Float
 
-from jaxexec.liquidation import Liquidation, Schedule, path_cost, variance_of_inventory
+from jaxexec.liquidation import Liquidation, Schedule, variance_of_inventory
 from jaxexec.numerics.status import Status
 from jaxexec.numerics.tridiagonal import ladder_response, through_ends
 from jaxexec.solvers.implicit import lagrangian
 from jaxexec.solvers.program import Program, build, constant_part
 from jaxexec.solvers.verdict import harmless_where
+
+_PIECE_ON_CPU = 32  # lanes at a time: a dozen moves of each stay in the second-level cache
 
 
 class Move(NamedTuple):
@@ -48,6 +53,14 @@ class Response(NamedTuple):
     objective: Float[Array, " moves"]
 
 
+class _Path(NamedTuple):
+    """What is used of a schedule."""
+
+    nodes: Float[Array, " nodes"]
+    costate: Float[Array, " steps"]
+    failed: Bool[Array, ""]
+
+
 def response(problem: Liquidation, schedule: Schedule, moves: Sequence[Move]) -> Response:
     """Derivatives of the optimal schedule of the N-step programme. Those of a failed one are finite and mean nothing.
 
@@ -56,36 +69,81 @@ def response(problem: Liquidation, schedule: Schedule, moves: Sequence[Move]) ->
         schedule: `solve(problem)`, by a method of the N-step programme.
         moves: of its leaves.
     """
+    places = [move.place for move in moves]
     failed = schedule.status > Status.LOCAL
-    problem = harmless_where(failed, problem)
-    nodes, trades, costate = (jnp.where(failed, 0, x) for x in (schedule.inventory, schedule.trades, schedule.costate))
+    path = _Path(jnp.where(failed, 0, schedule.inventory), jnp.where(failed, 0, schedule.costate), failed)
+
+    def of(problem: Liquidation, path: _Path, directions: list[Array]) -> Response:
+        return _response(problem, path, [Move(*move) for move in zip(places, directions, strict=True)])
+
+    return _in_pieces(of)(problem, path, [move.directions for move in moves])
+
+
+def _in_pieces(function: Callable[..., Response]) -> Callable[..., Response]:
+    """`function`, which under `vmap` works on as many lanes at a time as stay in cache."""
+
+    @custom_batching.custom_vmap
+    def alone(*inputs):
+        return function(*inputs)
+
+    @alone.def_vmap
+    def together(lanes: int, batched, *inputs):
+        def stretched(x: Array, is_batched: bool) -> Array:
+            return x if is_batched else jnp.broadcast_to(x, (lanes, *x.shape))
+
+        inputs = jax.tree.map(stretched, inputs, tuple(batched))
+        on_cpu = jax.default_backend() == "cpu" and lanes > _PIECE_ON_CPU
+        found = (
+            lax.map(lambda x: function(*x), inputs, batch_size=_PIECE_ON_CPU) if on_cpu else jax.vmap(function)(*inputs)
+        )
+        return found, jax.tree.map(lambda _: True, found)
+
+    # A function with a batching rule of its own has no transpose: derivatives are those of the plain one.
+    @jax.custom_jvp
+    def pieces(*inputs):
+        return alone(*inputs)
+
+    @pieces.defjvp
+    def _(primals, tangents):
+        return pieces(*primals), jax.jvp(function, primals, tangents)[1]
+
+    return pieces
+
+
+def _response(problem: Liquidation, path: _Path, moves: Sequence[Move]) -> Response:
+    problem = harmless_where(path.failed, problem)
     program = build(problem)
-    inventory, marginal = _pair(problem, program, nodes, costate)
+    inventory, marginal = _pair(problem, program, path)
     rung = program.volume * program.cost.rate_slope(marginal)
     # Where every step rests or is at its cap no schedule but this one is possible, and the ladder has no answer.
     rung = jnp.where(jnp.any(rung > 0), rung, 1)
     flow, charge, first, last = _right_sides(problem, inventory, marginal, moves)
     inner, _ = jax.vmap(ladder_response, in_axes=(None, None, -1, -1), out_axes=-1)(rung, program.weight, flow, charge)
     soft = problem.terminal_penalty is not None
-    path = jnp.concatenate([first[None], inner] if soft else [first[None], inner, last[None]])
-    sold = jnp.where(problem.market.step_volume[:, None] > 0, path[:-1] - path[1:], 0)
+    moved = jnp.concatenate([first[None], inner] if soft else [first[None], inner, last[None]])
+    open_ = jnp.broadcast_to(problem.market.step_volume, path.costate.shape) > 0
+    sold = jnp.where(open_[:, None], moved[:-1] - moved[1:], 0)
 
-    def along(cost) -> Array:
-        here, in_nodes, in_trades = jax.grad(cost, argnums=(0, 1, 2))(problem, nodes, trades)
-        return _together(here, moves) + in_nodes @ path + in_trades @ sold
+    def envelope(p: Liquidation) -> Array:
+        p = eqx.tree_at(lambda p: p.risk_aversion, p, lax.stop_gradient(p.risk_aversion))
+        return lagrangian(build(p), inventory, marginal) + constant_part(p)
 
-    fixed = jax.grad(lambda p: lagrangian(build(p), inventory, marginal) + constant_part(p))(problem)
-    variance = along(lambda p, x, _: variance_of_inventory(p, x))
-    return Response(path, sold, along(path_cost), variance, _together(fixed, moves))
+    # With γ held, dU = dE + (γ/2) dVar; and γ brings Var/2 to U alone.
+    held = jax.grad(envelope)(problem)
+    risk, (here, in_nodes) = jax.value_and_grad(variance_of_inventory, argnums=(0, 1))(problem, path.nodes)
+    variance = _together(here, moves) + in_nodes @ moved
+    expected = _together(held, moves) - problem.risk_aversion / 2 * variance
+    objective = _together(eqx.tree_at(lambda p: p.risk_aversion, held, risk / 2), moves)
+    return Response(moved, sold, expected, variance, objective)
 
 
-def _pair(problem: Liquidation, program: Program, nodes: Array, costate: Array) -> tuple[Array, Array]:
+def _pair(problem: Liquidation, program: Program, path: _Path) -> tuple[Array, Array]:
     """(q, y) of the programme from the schedule's inventories and costates."""
-    marginal = -costate - program.shift
+    marginal = -path.costate - program.shift
     if problem.terminal_penalty is None:
-        return nodes[1:-1], marginal
+        return path.nodes[1:-1], marginal
     # The settlement's own marginal cost closes the rails.
-    return nodes[1:], jnp.append(marginal, problem.terminal_penalty * (nodes[-1] - problem.target))
+    return path.nodes[1:], jnp.append(marginal, problem.terminal_penalty * (path.nodes[-1] - problem.target))
 
 
 def _right_sides(
