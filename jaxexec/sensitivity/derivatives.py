@@ -145,13 +145,15 @@ def sensitivities(
 ) -> Sensitivities:
     """Derivatives of any answer with respect to any parameters of its inputs. Traced; `vmap` it over many orders.
 
-    Forward mode: one linear solve a parameter, shared by all answers. For the gradient of one number with respect to
-    thousands of parameters take `jax.grad` of `solve` itself.
+    Cost and schedule of an order: one factorisation and one sweep for all parameters, at a cost like that of the solve;
+    a large batch is worked on in pieces that stay in cache. Other answers: forward mode, one linear solve a parameter.
+    For the gradient of one number with respect to thousands of parameters take `jax.grad` of `solve` itself.
 
     Args:
         inputs: a `Liquidation`, or whatever pytree `of` takes.
-        of: the answers: `OptimalCost()` (where None), `OptimalSchedule()`, `FrontierPoints(γ)`, `BlockPremium()`, or a
-            function of yours to a dictionary of arrays. Part of the compiled programme: pass the same function again.
+        of: the answers: `OptimalCost()` (where None), `OptimalSchedule()`, `FrontierPoints(γ)`, `BlockPremium()`,
+            `InformedTrading(periods)`, or a function of yours to a dictionary of arrays. Part of the compiled
+            programme: pass the same function again.
         parameters: names, the last word of a parameter's place where no other has it (volatility, volume, eta, psi,
             risk_aversion, horizon, …), more of it else (costs[0].eta); None for all.
         by_step: curves to take step by step; others move as a whole, by their mean.

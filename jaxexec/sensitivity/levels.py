@@ -36,6 +36,10 @@ _UNITS = {
     "phi": "1",
     "psi": "currency/share",
     "rho_max": "1",
+    "prior_variance": "currency²",
+    "noise_variance": "shares²",
+    "market_maker_risk_aversion": "1/currency",
+    "insiders": "1",
 }
 
 
