@@ -20,7 +20,10 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxexec.liquidation import Liquidation, Schedule
 from jaxexec.numerics.moments import inverse_definite
 from jaxexec.numerics.status import Status
+from jaxexec.solvers import solve
 from jaxexec.solvers.bound import bound_by
+from jaxexec.solvers.ladder_plan import plan_of_pair
+from jaxexec.solvers.plan import ScheduleSolver
 
 _WORKING = 12  # scenarios at a time; half of them may change in a round
 _MOST_ROUNDS = 30
@@ -29,7 +32,7 @@ _POLISH = 3  # steps at the last barrier, so that the answer is its centre
 _LEAST = 1e-12
 _NUMBERS = ("inventory", "trades", "costate", "expected_cost", "variance", "objective")
 
-Answer = Callable[[Liquidation, Array], Schedule]
+Blend = Callable[[Liquidation, Array], Liquidation]
 
 
 class Cases(NamedTuple):
@@ -47,16 +50,20 @@ class Cases(NamedTuple):
 
 
 class _Inner(eqx.Module):
-    """The interior-point method on its way: λ, the slack z = ν − r of every scenario, μ; in units of `scale`."""
+    """The interior-point method on its way: λ, the slack z = ν − r of every scenario, μ; in units of `scale`.
+
+    `schedule` is that of `looked_at`, the λ before the last step.
+    """
 
     weights: Float[Array, " few"]
     slack: Float[Array, " few"]
     barrier: Float[Array, ""]
     upper: Float[Array, ""]
     lower: Float[Array, ""]
-    trades: Float[Array, " steps"]
     steps: Int[Array, ""]
     polished: Int[Array, ""]
+    looked_at: Float[Array, " few"]
+    schedule: Schedule
 
 
 class _Rounds(eqx.Module):
@@ -65,18 +72,22 @@ class _Rounds(eqx.Module):
     places: Int[Array, " few"]
     next_places: Int[Array, " few"]
     weights: Float[Array, " few"]
+    schedule: Schedule
     barrier: Float[Array, ""]
     upper: Float[Array, ""]
     lower: Float[Array, ""]
     rounds: Int[Array, ""]
 
 
-def least_worst(cases: Cases, answer: Answer, lost: Bool[Array, ""]) -> tuple[Schedule, Array, Array, Array]:
+def least_worst(
+    cases: Cases, blended: Blend, solver: ScheduleSolver | None, lost: Bool[Array, ""]
+) -> tuple[Schedule, Array, Array, Array]:
     """The schedule of least worst regret and λ, with first derivatives; the lower bound it proves; a status.
 
     Args:
         cases: at least two scenarios.
-        answer: the best schedule of scenarios blended by weights.
+        blended: the order that scenarios make with weights.
+        solver: a method of the N-step programme.
         lost: where nothing is to be looked for, as a scenario has no schedule.
     """
     count, dtype = cases.best.objective.shape[0], cases.best.objective.dtype
@@ -93,32 +104,38 @@ def least_worst(cases: Cases, answer: Answer, lost: Bool[Array, ""]) -> tuple[Sc
         return ~lost & (s.rounds < most) & (s.upper - s.lower > tolerance)
 
     def one_round(s: _Rounds) -> _Rounds:
-        end = _centre(fixed.some(s.next_places), answer, scale, tolerance)
-        every = fixed.regrets(end.trades) / scale
-        changed = _exchange(s.next_places, end.weights, every, end.upper)
+        some = fixed.some(s.next_places)
+        end = _centre(some, lambda w: solve(blended(some.orders, w), solver), scale, tolerance)
+        every = fixed.regrets(end.schedule.trades) / scale
+        changed = _exchange(s.next_places, end.looked_at, every, end.upper)
         upper, lower = jnp.minimum(s.upper, jnp.max(every)), jnp.maximum(s.lower, end.lower)
-        return _Rounds(s.next_places, changed, end.weights, end.barrier, upper, lower, s.rounds + 1)
+        return _Rounds(s.next_places, changed, end.looked_at, end.schedule, end.barrier, upper, lower, s.rounds + 1)
 
     infinite, none = jnp.asarray(jnp.inf, dtype), jnp.zeros((), jnp.int32)
     places = lax.top_k(first, few)[1].astype(jnp.int32)
     even = jnp.full((few,), 1 / few, dtype)
-    start = _Rounds(places, places, even, jnp.asarray(0.1 / few, dtype), infinite, -infinite, none)
+    one = jax.tree.map(lambda x: x[0], fixed.best)
+    start = _Rounds(places, places, even, one, jnp.asarray(0.1 / few, dtype), infinite, -infinite, none)
     end = jax.tree.map(lax.stop_gradient, lax.while_loop(go_on, one_round, start))
-    schedule, weights = _at_centre(cases.some(end.places), answer, scale, end.weights, end.barrier)
+    schedule, weights = _at_centre(cases.some(end.places), blended, scale, end)
     gap = end.upper - end.lower
     close = jnp.where(gap <= 1e-4, Status.OK, jnp.where(gap <= 1e-2, Status.OK_INACCURATE, Status.MAX_STEPS))
     return schedule, jnp.zeros((count,), dtype).at[end.places].set(weights), end.lower * scale, close
 
 
-def _centre(cases: Cases, answer: Answer, scale: Array, tolerance: float) -> _Inner:
+def _centre(cases: Cases, answer: Callable[[Array], Schedule], scale: Array, tolerance: float) -> _Inner:
     """The weights of the working set, by an interior-point method."""
     count, dtype = cases.best.objective.shape[0], scale.dtype
+
+    def at(w: Array) -> tuple[dict[str, Array], Schedule]:
+        schedule = answer(w)
+        return numbers_of(schedule), schedule
 
     def go_on(s: _Inner) -> Bool[Array, ""]:
         return (s.steps < _MOST_STEPS) & (s.polished < _POLISH)
 
     def step(s: _Inner) -> _Inner:
-        values, numbers, slope, _ = _looked_at(cases, answer, scale, s.weights)
+        values, slope, _, schedule = _looked_at(cases, at, scale, s.weights)
         change = _newton(values, slope, s.weights, s.slack, s.barrier)
         upper, lower = jnp.minimum(jnp.max(values), s.upper), jnp.maximum(jnp.sum(s.weights * values), s.lower)
         done = upper - lower <= tolerance
@@ -128,27 +145,30 @@ def _centre(cases: Cases, answer: Answer, scale: Array, tolerance: float) -> _In
         centred = jnp.maximum(0.1 * jnp.mean(weights * slack), 0.01 * tolerance)
         barrier = jnp.where(done, s.barrier, jnp.minimum(s.barrier, centred))
         polished = jnp.where(done, s.polished + 1, 0)
-        return _Inner(weights, slack, barrier, upper, lower, numbers["trades"], s.steps + 1, polished)
+        return _Inner(weights, slack, barrier, upper, lower, s.steps + 1, polished, s.weights, schedule)
 
     even, infinite, none = jnp.full((count,), 1 / count, dtype), jnp.asarray(jnp.inf, dtype), jnp.zeros((), jnp.int32)
-    trades = jnp.zeros_like(cases.best.trades[0])
-    barrier = jnp.asarray(0.1 / count, dtype)
-    first = _Inner(even, jnp.ones_like(even), barrier, infinite, -infinite, trades, none, none)
+    barrier, one = jnp.asarray(0.1 / count, dtype), jax.tree.map(lambda x: x[0], cases.best)
+    first = _Inner(even, jnp.ones_like(even), barrier, infinite, -infinite, none, none, even, one)
     return lax.while_loop(go_on, step, first)
 
 
 def _looked_at(
-    cases: Cases, answer: Answer, scale: Array, weights: Array
-) -> tuple[Array, dict[str, Array], Array, Any]:
-    """r(λ), the schedule at λ, J = ∂r/∂λ without derivative, and the linear map from dλ to the schedule."""
+    cases: Cases, at: Callable[[Array], tuple[dict[str, Array], Any]], scale: Array, weights: Array
+) -> tuple[Array, Array, tuple[dict[str, Array], Callable], Any]:
+    """r(λ); J = ∂r/∂λ, without a derivative; the schedule's numbers and the linear map from dλ to them; the rest.
 
-    def at(w: Array):
-        schedule = answer(cases.orders, w)
-        return (cases.regrets(schedule.trades) / scale, numbers_of(schedule)), schedule
+    Args:
+        at: from λ to the numbers of its schedule, and what else there is.
+    """
 
-    (values, numbers), push, schedule = jax.linearize(at, weights, has_aux=True)
+    def both(w: Array):
+        numbers, rest = at(w)
+        return (cases.regrets(numbers["trades"]) / scale, numbers), rest
+
+    (values, numbers), push, rest = jax.linearize(both, weights, has_aux=True)
     slope = lax.stop_gradient(jax.vmap(lambda d: push(d)[0], out_axes=1)(jnp.eye(weights.shape[0], dtype=scale.dtype)))
-    return values, numbers, (slope + slope.T) / 2, (lambda change: push(change)[1], schedule)
+    return values, (slope + slope.T) / 2, (numbers, lambda change: push(change)[1]), rest
 
 
 def _newton(values: Array, slope: Array, weights: Array, slack: Array, barrier: Array) -> Array:
@@ -162,15 +182,18 @@ def _newton(values: Array, slope: Array, weights: Array, slack: Array, barrier: 
     return weights * (whole - pull * (jnp.sum(weights * whole) / jnp.sum(weights * pull)))
 
 
-def _at_centre(
-    cases: Cases, answer: Answer, scale: Array, weights: Array, barrier: Array
-) -> tuple[Schedule, Float[Array, " few"]]:
-    """The schedule at λ, and λ, both with the derivative of the centre (implicit function theorem)."""
-    values, numbers, slope, (moved, schedule) = _looked_at(cases, answer, scale, weights)
+def _at_centre(cases: Cases, blended: Blend, scale: Array, end: _Rounds) -> tuple[Schedule, Float[Array, " few"]]:
+    """The schedule that was found and its λ, both with the derivative of the centre (implicit function theorem)."""
+
+    def at(w: Array):
+        plan = plan_of_pair(blended(cases.orders, w), end.schedule.inventory, end.schedule.costate)
+        return {name: getattr(plan, name) for name in _NUMBERS}, None
+
+    values, slope, (numbers, moved), _ = _looked_at(cases, at, scale, end.weights)
     # At the centre a Newton step has length zero, and the derivative of the centre.
-    change = _newton(values, slope, weights, barrier / weights, barrier)
+    change = _newton(values, slope, end.weights, end.barrier / end.weights, end.barrier)
     change = change - lax.stop_gradient(change)
-    return with_numbers(schedule, jax.tree.map(jnp.add, numbers, moved(change))), weights + change
+    return with_numbers(end.schedule, jax.tree.map(jnp.add, numbers, moved(change))), end.weights + change
 
 
 def _exchange(

@@ -70,12 +70,13 @@ def robust_schedule(
 
     Args:
         scenarios: views of one order, a sequence of them or one with a leading axis (scenarios,) on every leaf: the
-            same shares, target and grid; market, cost and risk aversion as each has it. A thousand are fine, and compile no longer than two, but of
-            `CustomCost`, of which each adds to the programme. Convention "continuous", no benchmark.
+            same shares, target and grid; market, cost and risk aversion as each has it. A thousand are fine,
+            and compile no longer than a dozen; but each `CustomCost` adds to the programme. Convention "continuous", no
+            benchmark.
         probabilities: (scenarios,) π > 0, scaled to sum to one; None weighs all alike. "worst" looks at which
             scenarios there are only.
         criterion: "expected" or "worst".
-        solver: the method; None means the default.
+        solver: an N-step method; None means the default.
 
     Returns:
         `RobustSchedule`; NaN with the status of the scenario, or of the blend, that failed.
@@ -175,9 +176,7 @@ def _robust(batch: Liquidation, probabilities: Array, criterion: Criterion, solv
     lost = jnp.max(alone.status) > Status.LOCAL
     cases = Cases(batch, alone)
     if criterion == "worst" and probabilities.shape[0] > 1:
-        schedule, weights, lower, close = least_worst(
-            cases, lambda some, weights: solve(blend(some, weights), solver), lost
-        )
+        schedule, weights, lower, close = least_worst(cases, blend, solver, lost)
     else:
         schedule, weights = solve(blend(batch, probabilities), solver), probabilities
         lower, close = None, jnp.asarray(Status.OK)

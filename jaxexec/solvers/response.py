@@ -25,7 +25,8 @@ from jaxexec.liquidation import Liquidation, Schedule, variance_of_inventory
 from jaxexec.numerics.status import Status
 from jaxexec.numerics.tridiagonal import ladder_response, through_ends
 from jaxexec.solvers.implicit import lagrangian
-from jaxexec.solvers.program import Program, build, constant_part
+from jaxexec.solvers.ladder_plan import pair_of
+from jaxexec.solvers.program import build, constant_part
 from jaxexec.solvers.verdict import harmless_where
 
 _PIECE_ON_CPU = 32  # lanes at a time: a dozen moves of each stay in the second-level cache
@@ -113,7 +114,7 @@ def _in_pieces(function: Callable[..., Response]) -> Callable[..., Response]:
 def _response(problem: Liquidation, path: _Path, moves: Sequence[Move]) -> Response:
     problem = harmless_where(path.failed, problem)
     program = build(problem)
-    inventory, marginal = _pair(problem, program, path)
+    inventory, marginal = pair_of(problem, program, path.nodes, path.costate)
     rung = program.volume * program.cost.rate_slope(marginal)
     # Where every step rests or is at its cap no schedule but this one is possible, and the ladder has no answer.
     rung = jnp.where(jnp.any(rung > 0), rung, 1)
@@ -135,15 +136,6 @@ def _response(problem: Liquidation, path: _Path, moves: Sequence[Move]) -> Respo
     expected = _together(held, moves) - problem.risk_aversion / 2 * variance
     objective = _together(eqx.tree_at(lambda p: p.risk_aversion, held, risk / 2), moves)
     return Response(moved, sold, expected, variance, objective)
-
-
-def _pair(problem: Liquidation, program: Program, path: _Path) -> tuple[Array, Array]:
-    """(q, y) of the programme from the schedule's inventories and costates."""
-    marginal = -path.costate - program.shift
-    if problem.terminal_penalty is None:
-        return path.nodes[1:-1], marginal
-    # The settlement's own marginal cost closes the rails.
-    return path.nodes[1:], jnp.append(marginal, problem.terminal_penalty * (path.nodes[-1] - problem.target))
 
 
 def _right_sides(
