@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 
 import jaxexec as jx
 from jaxexec.sensitivity import robust_schedule
+from jaxexec.sensitivity.minimax import _exchange
 from tests.problems import one
 from tests.sensitivity.test_wrong_forecasts import moved
 
@@ -132,3 +133,11 @@ def test_expected_regret_of_a_thousand_power_laws():
     np.testing.assert_allclose(found.schedule.objective, mean(found.schedule.trades), rtol=1e-10)
     slope = jax.jit(jax.grad(mean))(found.schedule.trades)
     np.testing.assert_allclose(slope, jnp.mean(slope), rtol=1e-6)  # one marginal cost for all shares
+
+
+def test_exchange_keeps_what_binds_and_lets_in_who_is_worse_off():
+    places, weights = jnp.arange(4, dtype=jnp.int32), jnp.array([0.6, 0.0, 0.4, 1e-9])
+    regrets = jnp.array([1.0, 0.2, 1.0, 0.3, 0.9, 3.0, 0.5, 2.0])
+    assert sorted(_exchange(places, weights, regrets, jnp.asarray(1.0)).tolist()) == [0, 2, 5, 7]
+    assert sorted(_exchange(places, weights, regrets, jnp.asarray(2.5)).tolist()) == [0, 2, 3, 5]
+    assert _exchange(places, weights, regrets, jnp.asarray(4.0)).tolist() == [0, 1, 2, 3]
