@@ -9,7 +9,7 @@ from jaxexec.calibration import execution_cost
 from jaxexec.sensitivity import FrontierPoints, OptimalSchedule, delta_method
 
 STEPS = 6
-GAMMAS = (5e-7, 5e-6)
+GAMMAS = np.array([5e-7, 5e-6])
 
 
 def order(eta, phi, psi):
@@ -18,7 +18,7 @@ def order(eta, phi, psi):
 
 
 def test_bands_are_those_of_executions_drawn_again():
-    """Cost, schedule and frontier, within 10 per cent: 600 samples of 800 executions, what the fit left over drawn again."""
+    """Cost, schedule and frontier, within 10 per cent: 600 samples of 800 executions, residuals drawn again."""
     rng, rows, draws = np.random.default_rng(0), 800, 600
     rate = np.exp(rng.uniform(np.log(0.005), np.log(0.5), rows))
     paid = 0.1 * rate**0.6 + 0.004 + 0.003 * rng.standard_normal(rows)
