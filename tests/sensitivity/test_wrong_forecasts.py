@@ -96,7 +96,7 @@ class TestAttribution:
     def test_both_modes_are_differences(self, plan, truth):
         def of(k):
             forecast = moved(plan, volatility=k[0], eta=k[1])
-            found = attribute(forecast, moved(truth, volume=k[2]), nodes=2)
+            found = attribute(forecast, moved(truth, volume=k[2]), jx.twap(plan), nodes=2)
             return jnp.stack([found.residual, found.totals["volatility"], found.totals["eta"], found.planned])
 
         at = jnp.array([1.1, 0.9, 1.05])
