@@ -2,7 +2,7 @@
 
 Forward: cost, variance and the whole schedule with respect to every named parameter (`jaxexec.sensitivities`). Reverse:
 objective, expected cost and variance with respect to every number of the order, each step of each curve by itself; with
-U = E + (γ/2) Var two of the three are enough, and U needs no solve. Orders go in pieces that stay in cache.
+U = E + (γ/2) Var two of the three are enough, and U needs no solve; there orders go in pieces that stay in cache.
 """
 
 import equinox as eqx
@@ -26,7 +26,7 @@ def run(orders: int = 1000, steps: int = 192, quick: bool = False) -> list[harne
     batch = problems(orders, steps)
     of, names = OptimalSchedule(), jx.sensitivities(jax.tree.map(lambda x: x[0], batch)).parameters
     plain = harness.compiled(jax.vmap(jx.solve), batch)
-    forward = harness.compiled(lambda b: lax.map(lambda p: _forward(p, of), b, batch_size=_PIECE), batch)
+    forward = harness.compiled(jax.vmap(lambda p: _forward(p, of)), batch)
     reverse = harness.compiled(lambda b: lax.map(_reverse, b, batch_size=_PIECE), batch)
     alone, named, every = harness.median_seconds(
         plain.run, forward.run, reverse.run, repeats=3 if quick else 15, clock=harness.clock

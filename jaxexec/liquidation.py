@@ -26,6 +26,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxexec.costs import CustomCost, ExecutionCost
+from jaxexec.costs.mixture import MixedCost
 from jaxexec.market import Market, cut
 from jaxexec.numerics.arrays import as_float, check, is_concrete, namespace, unify
 from jaxexec.numerics.status import Status
@@ -342,7 +343,11 @@ def _check_types(market: Any, cost: Any, convention: Any) -> None:
         raise ValueError(f"cost must be a jaxexec.ExecutionCost, got {type(cost).__name__}")
     if convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {CONVENTIONS}, got {convention!r}")
-    for path, leaf in jax.tree_util.tree_leaves_with_path(cost, is_leaf=lambda part: isinstance(part, CustomCost)):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(
+        cost, is_leaf=lambda part: isinstance(part, CustomCost | MixedCost)
+    ):
+        if isinstance(leaf, MixedCost):
+            continue  # made inside, of costs that were checked
         if isinstance(leaf, CustomCost):
             path, leaf = (*path, "psi"), leaf.psi  # what else a user's function takes may have any shape
         if jnp.shape(leaf) not in ((), (market.grid.steps,)):

@@ -109,7 +109,7 @@ def test_a_failed_day_stays_alone(days, start):
 
 def test_served_from_bytes(days, planned):
     pytest.importorskip("flatbuffers")
-    data = export_scheduler(layer(), DAYS)
+    data = export_scheduler(layer(), DAYS, platforms=("cpu", "cuda"))
     assert isinstance(data, bytes) and b"cnumpy" not in data and b"__reduce__" not in data
     serve = load_scheduler(data)
     answer = serve(*(np.asarray(x) for x in days))

@@ -4,7 +4,7 @@ print(sensitivities(order).summary())
 bands = delta_method(order, covariance, parameters=("eta", "volatility"))
 """
 
-from jaxexec.sensitivity.answers import BlockPremium, FrontierPoints, OptimalCost, OptimalSchedule
+from jaxexec.sensitivity.answers import BlockPremium, FrontierPoints, InformedTrading, OptimalCost, OptimalSchedule
 from jaxexec.sensitivity.attribution import ForecastAttribution, attribute
 from jaxexec.sensitivity.derivatives import Sensitivities, sensitivities
 from jaxexec.sensitivity.regret import PlanningRegret, planning_regret
@@ -17,6 +17,7 @@ __all__ = [
     "Draws",
     "ForecastAttribution",
     "FrontierPoints",
+    "InformedTrading",
     "OptimalCost",
     "OptimalSchedule",
     "PlanningRegret",

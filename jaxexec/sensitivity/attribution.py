@@ -24,6 +24,7 @@ from jaxexec.numerics.status import Status, poison
 from jaxexec.sensitivity.levels import names_of
 from jaxexec.solvers import solve
 from jaxexec.solvers.plan import ScheduleSolver
+from jaxexec.solvers.verdict import harmless_where
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,6 +126,12 @@ def attribute(
 def _attribute(planned, realised, trades: Any, bill, measure: Measure, nodes, solver) -> ForecastAttribution:
     plan = solve(planned, solver) if trades is None else None
     done: Any = trades if plan is None else plan.trades
+    numbers = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((planned, realised, trades))]
+    lost = ~functools.reduce(jnp.logical_and, numbers)
+    lost = lost if plan is None else lost | (plan.status > Status.LOCAL)
+    # Harmless numbers there: gradients that mask a failed lane stay finite.
+    planned, realised = harmless_where(lost, planned), harmless_where(lost, realised)
+    done = jnp.where(lost, 0, done)
     before, after = jax.tree.leaves(planned), jax.tree.leaves(realised)
     structure = jax.tree.structure(planned)
 
@@ -142,7 +149,7 @@ def _attribute(planned, realised, trades: Any, bill, measure: Measure, nodes, so
     low, high = cost(before), cost(after)
     paid = high if bill is None else bill
     residual = paid - low - sum(jnp.sum(p) for p in parts)
-    finite = jnp.isfinite(low) & jnp.isfinite(high) & jnp.isfinite(residual)
+    finite = jnp.isfinite(low) & jnp.isfinite(high) & jnp.isfinite(residual) & ~lost
     status = jnp.where(finite, Status.OK, Status.NONFINITE_INPUT)
     status = status if plan is None else jnp.where(plan.status > Status.LOCAL, plan.status, status)
     failed = status > Status.LOCAL

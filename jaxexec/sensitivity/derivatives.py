@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxexec.numerics.arrays import is_concrete
 from jaxexec.numerics.status import Status, poison
-from jaxexec.sensitivity.answers import Answers, OptimalCost
+from jaxexec.sensitivity.answers import Answers, OptimalCost, direct_slopes
 from jaxexec.sensitivity.levels import as_traced, levels, unit_of
 
 if TYPE_CHECKING:
@@ -145,13 +145,15 @@ def sensitivities(
 ) -> Sensitivities:
     """Derivatives of any answer with respect to any parameters of its inputs. Traced; `vmap` it over many orders.
 
-    Forward mode: one linear solve a parameter, shared by all answers. For the gradient of one number with respect to
-    thousands of parameters take `jax.grad` of `solve` itself.
+    Cost and schedule of an order: one factorisation and one sweep for all parameters, at a cost like that of the solve;
+    a large batch is worked on in pieces that stay in cache. Other answers: forward mode, one linear solve a parameter.
+    For the gradient of one number with respect to thousands of parameters take `jax.grad` of `solve` itself.
 
     Args:
         inputs: a `Liquidation`, or whatever pytree `of` takes.
-        of: the answers: `OptimalCost()` (where None), `OptimalSchedule()`, `FrontierPoints(γ)`, `BlockPremium()`, or a
-            function of yours to a dictionary of arrays. Part of the compiled programme: pass the same function again.
+        of: the answers: `OptimalCost()` (where None), `OptimalSchedule()`, `FrontierPoints(γ)`, `BlockPremium()`,
+            `InformedTrading(periods)`, or a function of yours to a dictionary of arrays. Part of the compiled
+            programme: pass the same function again.
         parameters: names, the last word of a parameter's place where no other has it (volatility, volume, eta, psi,
             risk_aversion, horizon, …), more of it else (costs[0].eta); None for all.
         by_step: curves to take step by step; others move as a whole, by their mean.
@@ -182,7 +184,11 @@ def _sensitivities(inputs: Any, of: Answers, parameters: Any, by_step: tuple[str
         return found[0], found
 
     def sloped(values: Array):
-        first, (answers, status) = jax.jacfwd(answered, has_aux=True)(values)
+        direct = direct_slopes(of, chosen.at(values), chosen.moves)
+        if direct is None:
+            first, (answers, status) = jax.jacfwd(answered, has_aux=True)(values)
+        else:
+            (answers, status), first = split(direct[0]), direct[1]
         return first, (answers, first, status)
 
     if second:

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxexec.solvers.response import Move
+
 _NODES, _HORIZON = "times", "horizon"
 _NEVER = ("elapsed",)  # a matter of the clock, not of the market
 _UNITS = {
@@ -34,6 +36,10 @@ _UNITS = {
     "phi": "1",
     "psi": "currency/share",
     "rho_max": "1",
+    "prior_variance": "currency²",
+    "noise_variance": "shares²",
+    "market_maker_risk_aversion": "1/currency",
+    "insiders": "1",
 }
 
 
@@ -44,11 +50,13 @@ class Levels(NamedTuple):
         names: one a parameter.
         values: (parameters,) where they stand.
         at: from (parameters,) values to the inputs that have them.
+        moves: which leaf each parameter moves, and how; in the order of the names.
     """
 
     names: tuple[str, ...]
     values: Float[Array, " parameters"]
     at: Callable[[Float[Array, " parameters"]], Any]
+    moves: tuple[Move, ...]
 
 
 class _Part(NamedTuple):
@@ -84,7 +92,8 @@ def levels(inputs: Any, parameters: Sequence[str] | None = None, by_step: Sequen
             new[part.place] = leaves[part.place] + jnp.tensordot(change, part.directions, axes=1)
         return jax.tree.unflatten(structure, new)
 
-    return Levels(tuple(name for part in parts for name in part.names), values, at)
+    moves = tuple(Move(part.place, part.directions) for part in parts)
+    return Levels(tuple(name for part in parts for name in part.names), values, at, moves)
 
 
 def as_traced(inputs: Any) -> Any:

@@ -59,7 +59,8 @@ def _planning_regret(planned: Liquidation, true: Liquidation, solver) -> Plannin
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), planned, true)
     solved = jax.vmap(lambda p: solve(p, solver))(both)
     plan, best = (jax.tree.map(lambda x, i=i: x[i], solved) for i in (0, 1))
-    bound = bound_by(true, plan.trades, best)
+    unplanned = plan.status > Status.LOCAL
+    bound = bound_by(true, jnp.where(unplanned, best.trades, plan.trades), best)
     status = jnp.where(plan.status > Status.LOCAL, plan.status, bound.status)
     failed = status > Status.LOCAL
 

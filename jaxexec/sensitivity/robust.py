@@ -5,13 +5,12 @@ With scenarios i and the regret r_i(n) = U_i(n) − min U_i of a schedule n,
     expected    minimise Σ π_i r_i(n)        worst    minimise max_i r_i(n) = max_λ min_n Σ λ_i r_i(n),  λ ≥ 0, Σ λ = 1
 
 Both are convex, and Σ λ_i U_i is itself an order (`blend`): costs add, so do variances weighed by γ, drifts and
-permanent impacts. The first is one solve. The second is a concave maximum over the weights λ, found by an
-interior-point method whose Newton steps see how the schedule answers to λ; every λ bounds the least worst regret from
-below, Σ λ_i r_i(n(λ)), and every schedule from above, so that what is left of the gap is known.
+permanent impacts. The first is one solve, however many scenarios there are. The second is a concave maximum over λ
+(`minimax`): every λ bounds the least worst regret from below, Σ λ_i r_i(n(λ)), and every schedule from above, so that
+what is left of the gap is known.
 """
 
 import functools
-import operator
 from collections.abc import Sequence
 from typing import Literal
 
@@ -21,22 +20,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from jaxexec.costs import ExecutionCost, QuadraticCost, SumCost
+from jaxexec.costs import CustomCost, ExecutionCost, QuadraticCost, SumCost
+from jaxexec.costs.mixture import MixedCost, stacked
 from jaxexec.liquidation import Liquidation, Schedule
 from jaxexec.market import Market
 from jaxexec.numerics.arrays import as_float, check
-from jaxexec.numerics.moments import inverse_definite
 from jaxexec.numerics.status import Status, poison
+from jaxexec.sensitivity.minimax import Cases, least_worst, numbers_of, with_numbers
 from jaxexec.solvers import solve
-from jaxexec.solvers.bound import bound_by
 from jaxexec.solvers.plan import ScheduleSolver
+from jaxexec.solvers.verdict import comparable
 
 Criterion = Literal["expected", "worst"]
-_MOST_STEPS = 60
-_POLISH = 3  # steps at the last barrier, so that the answer is its centre
-_LEAST = 1e-12
 
 
 class RobustSchedule(eqx.Module):
@@ -49,8 +46,8 @@ class RobustSchedule(eqx.Module):
         worst_regret: max_i r_i.
         weights: (scenarios,) π, or for "worst" λ: the scenarios that bind have weight.
         gap: upper bound of what the criterion is above the least possible.
-        status: a `Status`; OK_INACCURATE where the gap of "worst" is above 1e-4 of the worst regret that the best
-            of the scenarios' own schedules has, and MAX_STEPS, with NaN, above 1e-2.
+        status: a `Status`; OK_INACCURATE where the gap of "worst" is above 1e-4 of the worst regret that the mean of
+            the scenarios' own schedules has, and MAX_STEPS, with NaN, above 1e-2.
     """
 
     schedule: Schedule
@@ -73,12 +70,13 @@ def robust_schedule(
 
     Args:
         scenarios: views of one order, a sequence of them or one with a leading axis (scenarios,) on every leaf: the
-            same shares, target and grid; market, cost and risk aversion as each has it. About ten or fewer: every one
-            adds its cost to the programme. Convention "continuous", no benchmark.
+            same shares, target and grid; market, cost and risk aversion as each has it. A thousand are fine,
+            and compile no longer than a dozen; but each `CustomCost` adds to the programme. Convention "continuous", no
+            benchmark.
         probabilities: (scenarios,) π > 0, scaled to sum to one; None weighs all alike. "worst" looks at which
             scenarios there are only.
         criterion: "expected" or "worst".
-        solver: the method; None means the default.
+        solver: an N-step method; None means the default.
 
     Returns:
         `RobustSchedule`; NaN with the status of the scenario, or of the blend, that failed.
@@ -136,14 +134,16 @@ def blend(scenarios: Liquidation, weights: Float[Array, " scenarios"]) -> Liquid
 
 def _blended(cost: ExecutionCost, weights: Array, ratios: Float[Array, "scenarios steps"]) -> ExecutionCost:
     """Σ w_i L_i(ρ b/b_i) b_i/b, with b/b_i the ratios."""
-    costs = [jax.tree.map(lambda x, i=i: x[i], cost) for i in range(weights.shape[0])]
-    members = [c.in_units(ratio, 1 / w) for c, ratio, w in zip(costs, ratios, weights, strict=True)]
-    if not all(isinstance(member, QuadraticCost) for member in members):
-        return SumCost(members)
+    count, steps = ratios.shape
+    if any(isinstance(part, CustomCost) for part in jax.tree.leaves(cost, is_leaf=lambda x: isinstance(x, CustomCost))):
+        # A user's parameters may have any shape, and are not laid side by side.
+        costs = [jax.tree.map(lambda x, i=i: x[i], cost) for i in range(count)]
+        return SumCost([c.in_units(ratio, 1 / w) for c, ratio, w in zip(costs, ratios, weights, strict=True)])
+    members = jax.vmap(lambda c, ratio, w: c.in_units(ratio, 1 / w))(stacked(cost, steps), ratios, weights)
+    if not isinstance(members, QuadraticCost):
+        return MixedCost(members)
     # Quadratic costs add to a quadratic one, whose conjugate needs no root.
-    eta = functools.reduce(operator.add, [jnp.broadcast_to(c.eta, ratios[0].shape) for c in members])
-    psi = functools.reduce(operator.add, [jnp.broadcast_to(c.psi, ratios[0].shape) for c in members])
-    return eqx.tree_at(lambda c: (c.eta, c.psi), members[0], (eta, psi))
+    return jax.tree.map(lambda x: jnp.sum(x, 0), members)
 
 
 def _stacked(scenarios: Liquidation | Sequence[Liquidation]) -> Liquidation:
@@ -170,39 +170,20 @@ def _stacked(scenarios: Liquidation | Sequence[Liquidation]) -> Liquidation:
     return scenarios
 
 
-class _Search(eqx.Module):
-    """The interior-point method on its way: λ, the slack z = ν − r of every scenario, μ; in units of `scale`."""
-
-    weights: Float[Array, " scenarios"]
-    slack: Float[Array, " scenarios"]
-    barrier: Float[Array, ""]
-    upper: Float[Array, ""]
-    lower: Float[Array, ""]
-    steps: Int[Array, ""]
-    polished: Int[Array, ""]
-
-
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _robust(batch: Liquidation, probabilities: Array, criterion: Criterion, solver) -> RobustSchedule:
     alone = jax.vmap(lambda p: solve(p, solver))(batch)
-
-    def regrets(trades: Array) -> Array:
-        return jax.vmap(lambda p, best: bound_by(p, trades, best).excess)(batch, alone)
-
-    def answer(weights: Array) -> Schedule:
-        return solve(blend(batch, weights), solver)
-
-    failed_alone = jnp.max(alone.status)
-    weights, lower, close = probabilities, None, jnp.asarray(Status.OK)
+    lost = jnp.max(alone.status) > Status.LOCAL
+    cases = Cases(batch, alone)
     if criterion == "worst" and probabilities.shape[0] > 1:
-        # The scenarios' own schedules bound the least worst regret: the size that tolerances are relative to.
-        size = jnp.min(jnp.max(lax.stop_gradient(jax.vmap(regrets)(alone.trades)), axis=1))
-        weights, lower, close = _worst(answer, regrets, jnp.where(size > 0, size, 1), probabilities.shape[0])
-    schedule = answer(weights)
-    found = regrets(schedule.trades)
+        schedule, weights, lower, close = least_worst(cases, blend, solver, lost)
+    else:
+        schedule, weights = solve(blend(batch, probabilities), solver), probabilities
+        lower, close = None, jnp.asarray(Status.OK)
+    found = cases.regrets(schedule.trades)
     expected, worst = jnp.sum(probabilities * found), jnp.max(found)
     gap = schedule.duality_gap if lower is None else jnp.maximum(worst - lower, 0)
-    status = jnp.maximum(failed_alone, schedule.status)
+    status = jnp.maximum(jnp.max(alone.status), schedule.status)
     status = jnp.where(status <= Status.LOCAL, jnp.maximum(status, close), status)
     failed = status > Status.LOCAL
 
@@ -210,56 +191,6 @@ def _robust(batch: Liquidation, probabilities: Array, criterion: Criterion, solv
         return jax.tree.map(lambda x: poison(jnp.where(failed, 0, x), failed), tree)
 
     found, expected, worst, weights = safe((found, expected, worst, weights))
-    values = ("inventory", "trades", "costate", "expected_cost", "variance", "objective")
-    kept = eqx.tree_at(
-        lambda s: [getattr(s, v) for v in values], schedule, safe([getattr(schedule, v) for v in values])
-    )
-    return RobustSchedule(kept, found, expected, worst, weights, lax.stop_gradient(gap), status.astype(jnp.int32))
-
-
-def _worst(answer, regrets, scale: Array, count: int) -> tuple[Array, Array, Array]:
-    """λ of the least worst regret with its derivative attached, the lower bound it gives, and a status."""
-    dtype = scale.dtype
-    tolerance = 1e-9 if dtype == jnp.float64 else 1e-4
-
-    def newton(weights: Array, slack: Array, barrier: Array) -> tuple[Array, Array]:
-        """r(λ), and dλ of   J dλ + dz − dν = ν − r − z,   λ dz + z dλ = μ − λz,   Σ dλ = 0   (J = ∂r/∂λ, z slack)."""
-        values, push = jax.linearize(lambda w: regrets(answer(w).trades) / scale, weights)
-        slope = lax.stop_gradient(jax.vmap(push, out_axes=1)(jnp.eye(count, dtype=dtype)))
-        slope = (slope + slope.T) / 2
-        # In dλ/λ, where all entries are of one size. J λ = 0, as only proportions matter; a multiple of 11ᵀ, which
-        # Σ dλ = 0 makes nothing of, keeps the matrix away from singular.
-        matrix = -slope * weights[:, None] * weights[None] + jnp.diag(slack * weights)
-        matrix = matrix + jnp.trace(matrix) * weights[:, None] * weights[None]
-        inverse = lax.stop_gradient(inverse_definite(matrix)[0])
-        whole, pull = inverse @ (weights * values + barrier), inverse @ weights
-        return values, weights * (whole - pull * (jnp.sum(weights * whole) / jnp.sum(weights * pull)))
-
-    def go_on(s: _Search) -> Bool[Array, ""]:
-        return (s.steps < _MOST_STEPS) & (s.polished < _POLISH)
-
-    def step(s: _Search) -> _Search:
-        values, change = newton(s.weights, s.slack, s.barrier)
-        upper, lower = jnp.minimum(jnp.max(values), s.upper), jnp.maximum(jnp.sum(s.weights * values), s.lower)
-        done = upper - lower <= tolerance
-        eased = (s.barrier - s.weights * s.slack - s.slack * change) / s.weights
-        weights, slack = _inside(s.weights, change), _inside(s.slack, eased)
-        weights = weights / jnp.sum(weights)
-        centred = jnp.maximum(0.1 * jnp.mean(weights * slack), 0.01 * tolerance)
-        barrier = jnp.where(done, s.barrier, jnp.minimum(s.barrier, centred))
-        return _Search(weights, slack, barrier, upper, lower, s.steps + 1, jnp.where(done, s.polished + 1, 0))
-
-    even, infinite, none = jnp.full((count,), 1 / count, dtype), jnp.asarray(jnp.inf, dtype), jnp.zeros((), jnp.int32)
-    first = _Search(even, jnp.ones_like(even), jnp.asarray(0.1 / count, dtype), infinite, -infinite, none, none)
-    end = jax.tree.map(lax.stop_gradient, lax.while_loop(go_on, step, first))
-    gap = end.upper - end.lower
-    close = jnp.where(gap <= 1e-4, Status.OK, jnp.where(gap <= 1e-2, Status.OK_INACCURATE, Status.MAX_STEPS))
-    # At the centre a Newton step has length zero and the derivative of the centre (implicit function theorem).
-    change = newton(end.weights, end.barrier / end.weights, end.barrier)[1]
-    return end.weights + (change - lax.stop_gradient(change)), end.lower * scale, close
-
-
-def _inside(x: Array, change: Array) -> Array:
-    """x + change, shortened to nine tenths of the way to the first entry that would be zero."""
-    room = jnp.min(jnp.where(change < 0, -x / jnp.where(change < 0, change, 1), jnp.inf))
-    return jnp.maximum(x + jnp.minimum(1, 0.9 * room).astype(x.dtype) * change, _LEAST)
+    kept = with_numbers(schedule, safe(numbers_of(schedule)))
+    gap = comparable(lax.stop_gradient(gap))
+    return RobustSchedule(kept, found, expected, worst, weights, gap, status.astype(jnp.int32))

@@ -8,6 +8,7 @@ a sum of terms that are never negative, so that it does not cancel. At the optim
 """
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
@@ -17,6 +18,7 @@ from jaxexec.numerics.status import Status, poison
 from jaxexec.solvers.plan import ScheduleSolver
 from jaxexec.solvers.program import build, certificate_of
 from jaxexec.solvers.solve import solve
+from jaxexec.solvers.verdict import harmless_where
 
 
 class Bound(eqx.Module):
@@ -66,6 +68,11 @@ def _certify(problem: Liquidation, trades: Array, solver: ScheduleSolver | None)
 
 def bound_by(problem: Liquidation, trades: Float[Array, " steps"], best: Schedule) -> Bound:
     """The bound that an optimal schedule of the order gives, by its costates."""
+    # Where there is none the numbers below mean nothing, and are finite: so are gradients that mask them.
+    lost = best.status > Status.LOCAL
+    problem = harmless_where(lost, problem)
+    best = jax.tree.map(lambda x: x if x is best.status else jnp.where(lost, jnp.zeros_like(x), x), best)
+    trades = jnp.where(lost, 0, trades)
     program = build(problem)
     sold = jnp.cumsum(trades)
     soft = problem.terminal_penalty is not None

@@ -65,12 +65,15 @@ def envelope(
 @envelope.defjvp
 def _envelope_jvp(primals, tangents):
     value, program, constant, inventory, marginal = primals
-
-    def lagrangian(p: Program) -> Array:
-        nodes = through_ends(inventory, p.first, p.last)
-        held = jnp.sum(p.weight / 2 * inventory**2 - p.charge * inventory)
-        moved = jnp.sum(marginal * (nodes[:-1] - nodes[1:])) - jnp.sum(p.volume * p.cost.hamiltonian(marginal))
-        return held + moved + p.shift * p.span
-
-    _, change = jax.jvp(lagrangian, (program,), (tangents[1],))
+    _, change = jax.jvp(lambda p: lagrangian(p, inventory, marginal), (program,), (tangents[1],))
     return envelope(value, program, constant, inventory, marginal), change + tangents[2]
+
+
+def lagrangian(
+    program: Program, inventory: Float[Array, " interior"], marginal: Float[Array, " steps"]
+) -> Float[Array, ""]:
+    """𝓛 of a pair (q, y): where it is optimal, the slopes of 𝓛 in the programme are those of the optimal objective."""
+    nodes = through_ends(inventory, program.first, program.last)
+    held = jnp.sum(program.weight / 2 * inventory**2 - program.charge * inventory)
+    moved = jnp.sum(marginal * (nodes[:-1] - nodes[1:])) - jnp.sum(program.volume * program.cost.hamiltonian(marginal))
+    return held + moved + program.shift * program.span

@@ -27,7 +27,27 @@ def plan_on_ladder(
     program = build(problem)
     scaled, units = scale(program)
     found = iterate(scaled, _dimensionless(program, units, guess))
-    fixed_q, fixed_y = lax.stop_gradient((found.inventory * units.shares, found.marginal * units.marginal))
+    pair = found.inventory * units.shares, found.marginal * units.marginal
+    return _plan_of(problem, program, *pair, found.iterations)
+
+
+def plan_of_pair(problem: Liquidation, inventory: Float[Array, " nodes"], costate: Float[Array, " steps"]) -> Plan:
+    """The plan of inventories and costates that a solve of the same problem has found, with derivatives attached."""
+    program = build(problem)
+    return _plan_of(problem, program, *pair_of(problem, program, inventory, costate), jnp.zeros((), jnp.int32))
+
+
+def pair_of(problem: Liquidation, program: Program, inventory: Array, costate: Array) -> tuple[Array, Array]:
+    """(q, y) of the programme from a schedule's inventories and costates."""
+    marginal = -costate - program.shift
+    if problem.terminal_penalty is None:
+        return inventory[1:-1], marginal
+    # The settlement's own marginal cost closes the rails.
+    return inventory[1:], jnp.append(marginal, problem.terminal_penalty * (inventory[-1] - problem.target))
+
+
+def _plan_of(problem: Liquidation, program: Program, inventory: Array, marginal: Array, iterations: Array) -> Plan:
+    fixed_q, fixed_y = lax.stop_gradient((inventory, marginal))
     finite = jnp.all(jnp.isfinite(fixed_q)) & jnp.all(jnp.isfinite(fixed_y))
     fixed_q, fixed_y = jnp.where(finite, fixed_q, 0), jnp.where(finite, fixed_y, 0)
     repaired = lax.stop_gradient(_feasible(program, fixed_q) - fixed_q)
@@ -48,7 +68,7 @@ def plan_on_ladder(
     )
     size = execution_cost(problem, trades) + settlement_cost(problem, nodes) + problem.risk_aversion / 2 * variance
     proof = jax.tree.map(lax.stop_gradient, certificate_of(program, inventory, marginal, size, rails_q))
-    return Plan(nodes, trades, costate, expected, variance, best, proof, finite, found.iterations)
+    return Plan(nodes, trades, costate, expected, variance, best, proof, finite, iterations)
 
 
 def _feasible(program: Program, inventory: Array) -> Array:

@@ -9,6 +9,7 @@ import pytest
 
 import jaxexec as jx
 from jaxexec.costs import CustomCost
+from jaxexec.costs.mixture import MixedCost, stacked
 
 STEPS = 6
 
@@ -33,6 +34,7 @@ THREE = jx.VenueSplit(
     (jx.PowerLawCost(0.1, 0.6, 0.02), jx.QuadraticCost(0.2, 0.01), jx.QuadraticCost(0.3, 0.05)), (0.5, 0.3, 0.2)
 )
 CAPPED_POWER = jx.ParticipationCap(jx.PowerLawCost(0.1, 0.6, 0.02), 0.5)
+MIXED = ((0.1, 0.4, 0.02), (0.05, 0.8, 0.0), (0.2, 0.6, 0.01))
 ALL_COSTS = {
     "quadratic": jx.QuadraticCost(0.1),
     "quadratic with spread": jx.QuadraticCost(0.1, 0.02),
@@ -46,6 +48,15 @@ ALL_COSTS = {
     "cap by step": jx.ParticipationCap(jx.PowerLawCost(0.1, 0.3), 0.5 * CURVE, -0.4 * CURVE),
     "sum": jx.PowerLawCost(0.1, 0.5, 0.01) + jx.QuadraticCost(0.2, 0.02),
     "sum of a cap and a steep power": CAPPED_POWER + jx.PowerLawCost(0.1, 2.0),
+    "mixture by step": MixedCost(
+        stacked(
+            jax.tree.map(lambda *x: jnp.stack(x), *(jx.PowerLawCost(e, f, p) for e, f, p in MIXED)),
+            STEPS,
+        )
+    ),
+    "mixture of caps": MixedCost(
+        stacked(jax.tree.map(lambda x: jnp.stack([x, 2 * x, x]), CAPPED_POWER), STEPS),
+    ),
     "venues": THREE,
     "capped venues": jx.ParticipationCap(THREE, 0.5),
     "venues, one capped": jx.VenueSplit(

@@ -81,6 +81,30 @@ def test_draws_that_no_market_can_have_are_left_out(order):
     assert np.isfinite(found.std_error("objective"))
 
 
+def test_both_modes_are_differences_and_a_failed_lane_stays_alone(order):
+    names, covariance = NAMES[:2], COVARIANCE[:2, :2]
+
+    def errors(problem):
+        found = delta_method(problem, covariance, SCHEDULE, parameters=names)
+        return found, jnp.append(found.std_errors["trades"][:3], found.std_errors["objective"])
+
+    def of(k):
+        return errors(eqx.tree_at(lambda p: p.market.volatility, order, order.market.volatility * k))[1]
+
+    value, forward, reverse = jax.jit(lambda k: (of(k), jax.jacfwd(of)(k), jax.jacrev(of)(k)))(1.0)
+    only, h = jax.jit(of), 1e-5
+    np.testing.assert_allclose(forward, reverse, rtol=1e-8)
+    np.testing.assert_allclose(forward, (only(1 + h) - only(1 - h)) / (2 * h), rtol=1e-5, atol=1e-6 * value.max())
+
+    bad = eqx.tree_at(lambda p: p.cost.eta, order, jnp.asarray(-1.0))
+    several = jax.jit(jax.vmap(lambda p: errors(p)[0]))
+    good, mixed = (several(jax.tree.map(lambda *x: jnp.stack(x), *b)) for b in ([order] * 3, [order, bad, order]))
+    assert mixed.status.tolist() == [0, int(jx.Status.NONCONVEX), 0]
+    for name, error in mixed.std_errors.items():
+        assert np.isnan(error[1]).all(), name
+        np.testing.assert_array_equal(error[::2], good.std_errors[name][::2])
+
+
 def test_failed_and_narrow(order, bands):
     lost = delta_method(
         eqx.tree_at(lambda p: p.cost.eta, order, jnp.array(-1.0)), COVARIANCE, SCHEDULE, parameters=NAMES
