@@ -115,6 +115,7 @@ def square_root_law(
     mask: ArrayLike | None = None,
     error_std: ArrayLike | None = None,
     exponent: float | None = 0.5,
+    start: Mapping[str, ArrayLike] | None = None,
     covariance: Errors = "hc3",
     loss: Loss = "squares",
     threshold: float = 1.345,
@@ -129,6 +130,7 @@ def square_root_law(
         mask: True for a real row.
         error_std: Standard deviation of each row's error up to a common factor; None means proportional to σ.
         exponent: κ; None fits it.
+        start: Where to search from, by name; 1 and ½ where None.
         covariance, loss, threshold, max_steps: As in `fit`.
 
     Returns:
@@ -149,6 +151,7 @@ def square_root_law(
     settings = settings_of(names, known, None, defaults, loss, threshold, covariance, max_steps, True)
     like = entry.columns["cost"][:, 0]
     first = {"prefactor": jnp.ones_like(like), "exponent": jnp.full_like(like, 0.5)}
+    first |= start_of("start", start, names, entry, settings)
     points = jnp.stack([first[name] for name in names], -1)[None]
     c = entry.columns
     rows = {
