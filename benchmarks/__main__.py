@@ -37,6 +37,7 @@ MEASURED = (
     "sign_rules",
     "estimator_choice",
     "calibration",
+    "coverage",
     "reliability",
 )
 # Of hours or of many gigabytes: by their names only.
