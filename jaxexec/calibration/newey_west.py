@@ -91,7 +91,7 @@ def _of_one(
     nothing = jnp.zeros((taps.shape[0], *q.shape), q.dtype)
     felt, _ = lax.scan(delayed, nothing, ((taps / length).T, by))
     felt = jnp.where(row[None], felt, 0)
-    error = jnp.where(row, r - length[0] * felt[0], 0)
+    error = jnp.where(row, r - length[0, 0] * felt[0], 0)
     columns = felt[1:]
     p, n = u.shape[0], row.sum(dtype=jnp.int32)
     matrix = (columns[:, None] * columns[None]).sum(2)
