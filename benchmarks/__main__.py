@@ -38,6 +38,7 @@ MEASURED = (
     "estimator_choice",
     "calibration",
     "coverage",
+    "published_errors",
     "reliability",
 )
 # Of hours or of many gigabytes: by their names only.

@@ -5,6 +5,7 @@ interval contained the truth, and how the mean standard error compares with the 
 how far the worst of 20 searches from random starts ended from the truth. Nothing is timed.
 """
 
+import contextlib
 import math
 from collections.abc import Iterator
 
@@ -58,35 +59,33 @@ def _of_tapes(stocks: int, trades: int) -> Iterator[harness.Row]:
     made = jx.tape.synthetic.generate(stocks=stocks, trades=trades, seed=0, model="exact")
     tape = jx.tape.sign(made.trades, made.quotes, midpoint="keep")
     panel, activity = jx.impact.glosten_harris(tape), jx.impact.activity(tape)
-    scores: dict[str, list[float]] = {name: [] for name in _TAPES}
-    spreads: dict[str, list[tuple[float, float]]] = {name: [] for name in _TAPES}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in _TAPES}
     for truth in made.truth.iter_rows(named=True):
         child = float(activity.mean_trade_size[activity.symbols.index(truth["symbol"])])
-        try:
-            found = jx.calibrate(panel, activity, truth["symbol"], eta_from="children")
-        except ValueError:  # a slope that is not positive makes no cost
-            continue
-        entries = {entry.name: entry for entry in found.provenance}
-        step_volume = entries["volume"].value / len(found.market.volume)
+        made_of = {entry.name: entry for entry in jx.calibrate(panel, activity, truth["symbol"]).provenance}
         right = {
             "psi": truth["transitory_fixed"] + truth["transitory_variable"] * child,
             "permanent_impact": truth["permanent_variable"] + truth["permanent_fixed"] / child,
-            "eta": truth["transitory_variable"] * step_volume,
         }
+        with contextlib.suppress(ValueError):  # a slope that is not positive makes no cost
+            of_children = jx.calibrate(panel, activity, truth["symbol"], eta_from="children")
+            made_of |= {entry.name: entry for entry in of_children.provenance}
+            right["eta"] = truth["transitory_variable"] * made_of["volume"].value / len(of_children.market.volume)
         for name, value in right.items():
-            scores[name].append((entries[name].value - value) / entries[name].std_error)
-            spreads[name].append((entries[name].value / value - 1, entries[name].std_error / value))
+            if math.isfinite(made_of[name].std_error):
+                found[name].append((made_of[name].value, made_of[name].std_error, value))
     for name, label in _TAPES.items():
-        apart, error = np.array(spreads[name]).T
-        inside = int(np.sum(np.abs(scores[name]) < _NORMAL))
+        value, error, right = np.array(found[name]).T
+        inside = int(np.sum(np.abs(value - right) < _NORMAL * error))
         yield _row(
             f"calibrate, from a tape's estimates: {label}",
             rows=trades,
-            replications=len(scores[name]),
+            replications=len(value),
             covered=inside,
             covered_plainly=inside,
-            ratio=float(error.mean() / apart.std()),
-            note="seed 0; value ± 1.96 standard errors, Newey and West's; estimates that make no cost left out",
+            ratio=float((error / right).mean() / (value / right).std()),
+            note="seed 0; value ± 1.96 standard errors, Newey and West's; "
+            f"{stocks - len(value)} stocks without such a number left out",
         )
 
 

@@ -112,20 +112,34 @@ _IMPACT = {"gamma": 0.314, "alpha": 0.891, "delta": 0.267, "eta": 0.142, "beta":
 _QUARTILE = 0.6744897501960817  # of the normal distribution
 
 
-def meta_orders(rng: np.random.Generator, shape: tuple[int, ...], noise: float, spread: float = 0.0) -> Columns:
+def meta_orders(
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    noise: float,
+    spread: float = 0.0,
+    *,
+    longer: float = 0.3,
+    even_tail: bool = False,
+) -> Columns:
     """Orders like those of the paper's sample (quartiles and ends from memory), errors `noise` times Brownian.
 
     Sizes, volatilities and turnovers are log-normal on each side of the median, through the quartiles, and cut off at
-    the ends of the sample; the larger order takes longer, with a correlation of 0.3 of the ranks' normal scores.
+    the ends of the sample; the larger order takes longer.
 
     Args:
         spread: standard deviation of the logarithm by which the size of errors varies from order to order.
+        longer: correlation of size and horizon, of the normal scores of their ranks.
+        even_tail: let the logarithms of the largest hundredth of the sizes lie evenly instead, from 12 % of the day.
     """
     score, other, third, fourth = rng.standard_normal((4, *shape))
     turnover = _through(score, 0.0025, 0.0038, 0.0062, 0.0136, 0.88)
     volatility = _through(other, 0.007, 0.017, 0.022, 0.030, 0.125)
     inverse_turnover = _through(third, 26.5, 88, 147, 308, 1500)
-    later = np.asarray(jax.scipy.special.ndtr(0.3 * score + np.sqrt(1 - 0.3**2) * fourth))
+    later = np.asarray(jax.scipy.special.ndtr(longer * score + np.sqrt(1 - longer**2) * fourth))
+    if even_tail:
+        ranks = np.asarray(jax.scipy.special.ndtr(score))
+        sizes = np.log((0.0025, 0.0038, 0.0062, 0.0136, 0.12, 0.88))
+        turnover = np.exp(np.interp(ranks, (0, 0.25, 0.5, 0.75, 0.99, 1), sizes))
     horizon = np.exp(np.interp(later, (0, 0.25, 0.5, 0.75, 1), np.log((0.1, 0.15, 0.32, 0.65, 1.01))))
     settled = horizon + 0.077
     xi, chi = noise * np.exp(spread * rng.standard_normal(shape)) * rng.standard_normal((2, *shape))
@@ -251,7 +265,8 @@ def _observed_case(
     honest: bool = True,
     **options: Any,
 ) -> Case:
-    orders = jax.vmap(_order)(np.full(desk, _SHARES)) if desk > 1 else _order(_SHARES)
+    def orders() -> jx.Liquidation:
+        return jax.vmap(_order)(np.full(desk, _SHARES)) if desk > 1 else _order(_SHARES)
 
     def draw(rng: np.random.Generator, lanes: int, size: float) -> Columns:
         noise = rng.standard_normal((lanes * desk, _NODES))
@@ -264,14 +279,14 @@ def _observed_case(
         return {"trades": seen.reshape((lanes, desk, _NODES) if desk > 1 else (lanes, _NODES))}
 
     def one(trades: jax.Array, start: Mapping[str, jax.Array]) -> ParameterFit:
-        return calibration.observed_preferences(orders, trades, parameters, common=True, start=start, **options)
+        return calibration.observed_preferences(orders(), trades, parameters, common=True, start=start, **options)
 
     def fit(columns: Columns, start: Start) -> ParameterFit:
         lanes = len(columns["trades"])
         start = start or {name: np.full(lanes, 1.5 * _WANTED[name]) for name in parameters}
         given = {name: jnp.asarray(start[name]) for name in parameters}
         if desk == 1:
-            return calibration.observed_preferences(orders, columns["trades"], parameters, start=given, **options)
+            return calibration.observed_preferences(orders(), columns["trades"], parameters, start=given, **options)
         return jax.vmap(one)(jnp.asarray(columns["trades"]), given)
 
     truth = {name: _WANTED[name] for name in parameters}
