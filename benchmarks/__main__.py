@@ -37,6 +37,8 @@ MEASURED = (
     "sign_rules",
     "estimator_choice",
     "calibration",
+    "coverage",
+    "published_errors",
     "reliability",
 )
 # Of hours or of many gigabytes: by their names only.

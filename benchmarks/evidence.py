@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 
-from benchmarks import estimator_choice, harness, sign_rules, tape_bias
+from benchmarks import coverage, estimator_choice, harness, published_errors, sign_rules, tape_bias
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -50,6 +50,10 @@ def main(*, check: bool = False) -> int:
         PAGES / "evidence.md": f"{NOTICE}\n{made}\n",
         PAGES / "sign_rules.md": f"{NOTICE}\n{sign_rules.page(harness.load('sign_rules'))}",
         PAGES / "tape_bias.md": f"{NOTICE}\n{tape_bias.page(harness.load('tape_bias'))}",
+    }
+    texts[PAGES / "published_errors.md"] = f"{NOTICE}\n{published_errors.page(harness.load('published_errors'))}"
+    texts |= {
+        PAGES / f"{name}.md": f"{NOTICE}\n{text}" for name, text in coverage.page(harness.load("coverage")).items()
     }
     choices = estimator_choice.page(harness.load("estimator_choice"))
     texts |= {PAGES / f"choice_{name}.md": f"{NOTICE}\n{text}" for name, text in choices.items()}

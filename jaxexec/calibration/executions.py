@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxexec.calibration.entry import Entry, enter_rows, start_of
 from jaxexec.calibration.general import drawn, settings_of
-from jaxexec.calibration.lane_fit import Covariance
+from jaxexec.calibration.jackknife import Errors, jackknifed
 from jaxexec.calibration.objective import Loss
 from jaxexec.calibration.parameter_fit import ParameterFit
 from jaxexec.calibration.run_fit import run_fit
@@ -35,7 +35,7 @@ def execution_cost(
     key: Array | None = None,
     loss: Loss = "squares",
     threshold: float = 1.345,
-    covariance: Covariance = "classical",
+    covariance: Errors = "classical",
     max_steps: int = 100,
 ) -> ParameterFit:
     """η, φ and ψ of one stock, or of thousands at once, from what executions paid. Traced.
@@ -77,7 +77,9 @@ def execution_cost(
     settings = settings_of(names, known, bounds, _BOUNDS, loss, threshold, covariance, max_steps, True)
     first = _first_values(entry, known) | start_of("start", start, names, entry, settings)
     points = drawn(jnp.stack([first[name] for name in names], -1)[None], settings.bounds, starts, key)
-    return run_fit(_slippage_left, settings, points, _rows(entry), known, entry)
+    rows = _rows(entry)
+    found = run_fit(_slippage_left, settings, points, rows, known, entry)
+    return jackknifed(found, _slippage_left, settings, rows, known, entry.row) if covariance == "hc3" else found
 
 
 def _rows(entry: Entry) -> dict[str, Float[Array, "lanes rows"]]:

@@ -10,7 +10,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxexec.calibration.lane_fit import Covariance, Settings
+from jaxexec.calibration.jackknife import Errors, in_the_search, jackknifed
+from jaxexec.calibration.lane_fit import Settings
 from jaxexec.calibration.objective import Loss
 from jaxexec.calibration.parameter_fit import ParameterFit
 from jaxexec.calibration.run_fit import compiled_fit
@@ -30,7 +31,7 @@ def fit(
     key: Array | None = None,
     loss: Loss = "squares",
     threshold: float = 1.345,
-    covariance: Covariance = "classical",
+    covariance: Errors = "classical",
     max_steps: int = 100,
 ) -> ParameterFit:
     """Parameters that make Σ r² (or a robust loss) least, with errors. Traced; `jax.vmap` fits many at once.
@@ -51,7 +52,9 @@ def fit(
         key: Where the draws come from; None means `jax.random.key(0)`.
         loss: "squares", or "huber": residuals beyond `threshold` robust standard deviations count by their size.
         threshold: Huber's k.
-        covariance: "classical" (errors alike), or "robust" (of unequal variance: the sandwich with n/(n − p)).
+        covariance: "classical" (errors alike); "robust" (of unequal variance: the sandwich with n/(n − p), HC1), for
+            many rows of which none weighs much; or "hc3" (of unequal variance: the jackknife), whose intervals also
+            hold where some do, for the price of a few evaluations.
         max_steps: Points that a search may try, from each start.
 
     Returns:
@@ -79,7 +82,9 @@ def fit(
 
     safe = jax.tree.map(lambda x: replace_where(_like(bad, x), x, jnp.ones_like(x)), inputs)
     row = jnp.ones((1, rows.shape[0]), bool)
-    return compiled_fit(InLanes(residuals), settings, points, *safe, row, bad, inputs, True)
+    model = InLanes(residuals)
+    found = compiled_fit(model, settings, points, *safe, row, bad, inputs, True)
+    return jackknifed(found, model, settings, *safe, row) if covariance == "hc3" else found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +106,7 @@ def settings_of(
     default: Mapping[str, Bound],
     loss: Loss,
     threshold: float,
-    covariance: Covariance,
+    covariance: str,
     max_steps: int,
     elementwise: bool = False,
 ) -> Settings:
@@ -117,7 +122,7 @@ def settings_of(
         raise ValueError("start must name at least one parameter")
     own = {name: bound for name, bound in default.items() if name in names}
     chosen = checked_bounds(names, bounds, own)
-    return Settings(names, tuple(chosen), loss, float(threshold), covariance, max_steps, elementwise)
+    return Settings(names, tuple(chosen), loss, float(threshold), in_the_search(covariance), max_steps, elementwise)
 
 
 def check_starts(start: Mapping[str, Array], settings: Settings) -> None:

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from jaxexec.calibration.entry import enter_rows, start_of
 from jaxexec.calibration.general import drawn, settings_of
-from jaxexec.calibration.lane_fit import Covariance
+from jaxexec.calibration.jackknife import Errors, jackknifed
 from jaxexec.calibration.objective import Loss
 from jaxexec.calibration.parameter_fit import ParameterFit
 from jaxexec.calibration.run_fit import run_fit
@@ -50,7 +50,7 @@ def meta_order_impact(
     key: Array | None = None,
     loss: Loss = "squares",
     threshold: float = 1.345,
-    covariance: Covariance = "classical",
+    covariance: Errors = "classical",
     max_steps: int = 100,
 ) -> ParameterFit:
     """γ, α, δ of permanent and η, β of temporary impact, from one set of meta-orders or several. Traced.
@@ -72,7 +72,7 @@ def meta_order_impact(
             impact the square root.
         start: Where to search from, by name.
         starts, key, loss, threshold, covariance, max_steps: As in `fit`. Errors of unequal variance beyond the model's
-            own ask for covariance="robust".
+            own ask for covariance="hc3".
 
     Returns:
         The fit, parameters "gamma", "alpha", "delta", "eta", "beta" without those fixed. `almgren_2005` and
@@ -102,7 +102,9 @@ def meta_order_impact(
     first |= start_of("start", start, names, entry, settings)
     points = drawn(jnp.stack([first[name] for name in names], -1)[None], settings.bounds, starts, key)
     rows = _rows(entry.columns, errors == "joint")
-    return run_fit(_orders_left, settings, points, rows, known, entry, jnp.concatenate([entry.row, entry.row], 1))
+    both = jnp.concatenate([entry.row, entry.row], 1)
+    found = run_fit(_orders_left, settings, points, rows, known, entry, both)
+    return jackknifed(found, _orders_left, settings, rows, known, both) if covariance == "hc3" else found
 
 
 def square_root_law(
@@ -113,7 +115,8 @@ def square_root_law(
     mask: ArrayLike | None = None,
     error_std: ArrayLike | None = None,
     exponent: float | None = 0.5,
-    covariance: Covariance = "robust",
+    start: Mapping[str, ArrayLike] | None = None,
+    covariance: Errors = "hc3",
     loss: Loss = "squares",
     threshold: float = 1.345,
     max_steps: int = 100,
@@ -127,6 +130,7 @@ def square_root_law(
         mask: True for a real row.
         error_std: Standard deviation of each row's error up to a common factor; None means proportional to σ.
         exponent: κ; None fits it.
+        start: Where to search from, by name; 1 and ½ where None.
         covariance, loss, threshold, max_steps: As in `fit`.
 
     Returns:
@@ -147,6 +151,7 @@ def square_root_law(
     settings = settings_of(names, known, None, defaults, loss, threshold, covariance, max_steps, True)
     like = entry.columns["cost"][:, 0]
     first = {"prefactor": jnp.ones_like(like), "exponent": jnp.full_like(like, 0.5)}
+    first |= start_of("start", start, names, entry, settings)
     points = jnp.stack([first[name] for name in names], -1)[None]
     c = entry.columns
     rows = {
@@ -154,7 +159,8 @@ def square_root_law(
         "cost": c["cost"] / c["error_std"],
         "scale": c["volatility"] / c["error_std"],
     }
-    return run_fit(_law_left, settings, points, rows, known, entry)
+    found = run_fit(_law_left, settings, points, rows, known, entry)
+    return jackknifed(found, _law_left, settings, rows, known, entry.row) if covariance == "hc3" else found
 
 
 def _rows(columns: dict[str, Array], joint: bool) -> dict[str, Float[Array, "lanes orders"]]:

@@ -1,15 +1,17 @@
 """What every calibration hands back: parameters, their errors, and what the data cannot tell."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from jaxexec.calibration.lane_fit import LaneFit, root
-from jaxexec.calibration.transforms import Bound
+from jaxexec.calibration.transforms import Bound, slope
 from jaxexec.numerics.distributions import f_quantile, student_quantile
 from jaxexec.numerics.status import Status, is_usable, poison, taint
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from jaxexec.presentation import Table
 
 _SHOWN = 20
+_MANY_DEGREES = 1e7  # beyond them Student's distribution is the normal one to 1e-7
+_NODES = 25
 
 
 class ParameterFit(eqx.Module):
@@ -33,6 +37,8 @@ class ParameterFit(eqx.Module):
         free_values: The parameters without bounds that were searched, logarithms where a bound is below, (..., p).
         free_covariance: Their covariance matrix, (..., p, p); `covariance` is this one by the delta method.
         residual_std: √(Σr²/(n − p)), in the unit of the residuals, (...).
+        degrees_of_freedom: Of Student's distribution in each parameter's interval, n − p unless the errors are known
+            less well, (..., p).
         n: Rows used, (...).
         singular_values: Of the Jacobian with columns of unit length, increasing, (..., p); zero is a null direction.
         directions: Row k is the direction of the free parameters that belongs to singular value k, (..., p, p).
@@ -49,6 +55,7 @@ class ParameterFit(eqx.Module):
     free_values: Float[Array, "*stocks p"]
     free_covariance: Float[Array, "*stocks p p"]
     residual_std: Float[Array, "*stocks"]
+    degrees_of_freedom: Float[Array, "*stocks p"]
     n: Int[Array, "*stocks"]
     singular_values: Float[Array, "*stocks p"]
     directions: Float[Array, "*stocks p p"]
@@ -91,7 +98,7 @@ class ParameterFit(eqx.Module):
             ValueError: `level` is not between 0 and 1.
         """
         _check_level(level)
-        half = _by_degrees(lambda left: student_quantile((1 + level) / 2, left), self._left())[..., None]
+        half = _by_degrees(lambda left: student_quantile((1 + level) / 2, left), self.degrees_of_freedom)
         if not free:
             centre, error = np.asarray(self.values), np.asarray(self.std_errors)
             return np.stack([centre - half * error, centre + half * error], -1)
@@ -184,8 +191,8 @@ class ParameterFit(eqx.Module):
         return self.table().text()
 
     def _left(self) -> np.ndarray:
-        """Degrees of freedom, n − p, at least 1."""
-        return np.maximum(np.asarray(self.n) - len(self.names), 1)
+        """Degrees of freedom of what concerns several parameters: the fewest."""
+        return np.minimum(np.asarray(self.degrees_of_freedom, np.float64).min(-1), _MANY_DEGREES)
 
 
 def parameter_fit(fit: LaneFit, names: tuple[str, ...], bounds: tuple[Bound, ...], inputs: Any, single: bool):
@@ -206,6 +213,7 @@ def parameter_fit(fit: LaneFit, names: tuple[str, ...], bounds: tuple[Bound, ...
 
     deficient = (fit.status == Status.RANK_DEFICIENT)[:, None]
     error = root(jnp.diagonal(fit.covariance, axis1=1, axis2=2))
+    left = jnp.maximum(fit.n - len(names), 1).astype(fit.values.dtype)
     errors = jnp.where(deficient, jnp.where(fit.identified, jnp.where(deficient, error, 0), jnp.inf), spoilt(error))
     result = ParameterFit(
         values=spoilt(fit.values),
@@ -214,6 +222,7 @@ def parameter_fit(fit: LaneFit, names: tuple[str, ...], bounds: tuple[Bound, ...
         free_values=spoilt(fit.free),
         free_covariance=spoilt(fit.free_covariance),
         residual_std=spoilt(fit.residual_std),
+        degrees_of_freedom=jnp.broadcast_to(left[:, None], fit.values.shape),
         n=fit.n,
         singular_values=fit.singular_values,
         directions=fit.directions,
@@ -226,6 +235,28 @@ def parameter_fit(fit: LaneFit, names: tuple[str, ...], bounds: tuple[Bound, ...
     return jax.tree.map(lambda x: x[0], result) if single else result
 
 
+def with_errors(
+    found: ParameterFit, free_covariance: Float[Array, "lanes p p"], degrees: Float[Array, "lanes p"]
+) -> ParameterFit:
+    """A batch of fits with another covariance of the free parameters; failed fits stay as they are."""
+    usable = is_usable(found.status)
+    free = jnp.where(usable[:, None], found.free_values, 0)
+    by_free = jnp.stack([slope(free[:, i], bound) for i, bound in enumerate(found.bounds)], -1)
+    covariance = free_covariance * by_free[:, :, None] * by_free[:, None, :]
+    errors = root(jnp.diagonal(covariance, axis1=1, axis2=2))
+    one, both = usable[:, None], usable[:, None, None]
+    return eqx.tree_at(
+        lambda f: (f.free_covariance, f.covariance, f.std_errors, f.degrees_of_freedom),
+        found,
+        (
+            jnp.where(both, free_covariance, found.free_covariance),
+            jnp.where(both, covariance, found.covariance),
+            jnp.where(one, errors, found.std_errors),
+            jnp.where(one, degrees, found.degrees_of_freedom),
+        ),
+    )
+
+
 def _natural(ends: np.ndarray, bound: Bound) -> np.ndarray:
     low, high = bound
     with np.errstate(over="ignore"):
@@ -234,10 +265,22 @@ def _natural(ends: np.ndarray, bound: Bound) -> np.ndarray:
         return low + (np.exp(ends) if high is None else (high - low) / (1 + np.exp(-ends)))
 
 
-def _by_degrees(quantile: Any, left: np.ndarray) -> np.ndarray:
-    """A quantile for every number of degrees of freedom, found once for each that occurs."""
+def _by_degrees(quantile: Callable[[float], float], left: ArrayLike) -> np.ndarray:
+    """A quantile for every number of degrees of freedom, found once for each that occurs.
+
+    It is a smooth function of their inverse: where many occur, a polynomial through some of them is exact to 1e-9.
+    """
+    left = np.minimum(np.asarray(left, np.float64), _MANY_DEGREES)
     known, at = np.unique(left, return_inverse=True)
-    return np.array([quantile(float(v)) for v in known])[at].reshape(np.shape(left))
+    if len(known) <= _NODES:
+        found = np.array([quantile(v) for v in known.tolist()])
+    else:
+        ends = [1 / known[-1], 1 / known[0]]
+        through = np.polynomial.Chebyshev.interpolate(
+            lambda x: np.array([quantile(1 / v) for v in x.tolist()]), _NODES - 1, domain=ends
+        )
+        found = through(1 / known)
+    return found[at].reshape(left.shape)
 
 
 def _root_of(covariance: np.ndarray) -> np.ndarray:

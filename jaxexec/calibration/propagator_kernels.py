@@ -11,7 +11,7 @@ RᵀR = QᵀQ, the sum of squares is |z − R K(θ)|² plus what no kernel expla
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxexec.calibration.entry import enter_rows, start_of
 from jaxexec.calibration.general import drawn, settings_of
+from jaxexec.calibration.newey_west import with_long_run_errors
 from jaxexec.calibration.parameter_fit import ParameterFit
 from jaxexec.calibration.run_fit import compiled_fit
 from jaxexec.calibration.transforms import POSITIVE, Bound
@@ -30,6 +31,7 @@ from jaxexec.numerics.records import record
 from jaxexec.transient import ExponentialKernel, ImpactKernel, PowerLawKernel, SumKernel
 
 Form = Literal["exponential", "exponential-permanent", "power-law"]
+FlowErrors = Literal["classical", "hac"]
 
 
 class PropagatorFit(eqx.Module):
@@ -79,6 +81,7 @@ def propagator(
     start: Mapping[str, ArrayLike] | None = None,
     starts: int = 8,
     key: Array | None = None,
+    covariance: FlowErrors = "classical",
     max_steps: int = 100,
 ) -> PropagatorFit:
     """A decay kernel with standard errors, from one or many sessions, of one stock or many. Traced.
@@ -94,22 +97,27 @@ def propagator(
         history: "drop" leaves out the first L steps of a session, whose past is not known; "zero" says that nothing was
             traded before a session.
         bounds: (low, high) by name; all are positive unless told otherwise.
+        covariance: "classical" takes e_t as independent and alike; "hac" bears an e_t that is correlated from step to
+            step or of unequal variance (Newey and West; pre-whitened, lags chosen by their rule of 1994).
         fixed, start, starts, key, max_steps: As in `fit`. Where no start is given it is found from the flow: the impact
             of a step, and decays over some steps.
 
     Returns:
-        The kernel and the fit of its parameters. Errors take e_t as independent and alike.
+        The kernel and the fit of its parameters.
 
     Raises:
         ValueError: a wrong shape or option; of one stock, a step that is not finite.
 
     Source: Bouchaud, Gefen, Potters and Wyart, Quant. Finance 4 (2004); Obizhaeva and Wang, J. Financial Markets 16
-    (2013), for the exponential kernel.
+    (2013), for the exponential kernel; Newey and West, Econometrica 55 (1987) and Rev. Econ. Studies 61 (1994), and
+    Andrews and Monahan, Econometrica 60 (1992), for "hac".
     """
     if form not in _FORMS:
         raise ValueError(f"form must be one of {tuple(_FORMS)}, got {form!r}")
     if history not in ("drop", "zero"):
         raise ValueError(f"history must be 'drop' or 'zero', got {history!r}")
+    if covariance not in get_args(FlowErrors):
+        raise ValueError(f"covariance must be one of {get_args(FlowErrors)}, got {covariance!r}")
     steps, h = as_float("flow", flow), as_float("step", step)
     if h.ndim:
         raise ValueError(f"step must be a scalar, got shape {h.shape}")
@@ -147,7 +155,31 @@ def propagator(
     found = compiled_fit(
         KernelLeft(form), settings, points, data, known, used, entry.bad, entry.given, entry.single, rows
     )
+    if covariance == "hac":
+        q, r, m = sessions
+        found = with_long_run_errors(
+            found,
+            Change(form),
+            known,
+            lag[0],
+            jnp.where(m, q, 0),
+            r,
+            _seen(m, longest, history),
+            "newey-west-1994",
+            True,
+        )
     return PropagatorFit(found, _kernel(form, found, known, entry.single))
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """K: what a share moves the price by in its own step and in each one after it."""
+
+    form: Form
+
+    def __call__(self, parameters: dict[str, Array], lag: Float[Array, "lags *lanes"]) -> Float[Array, "lags *lanes"]:
+        kernel = _FORMS[self.form][1](parameters)
+        return jnp.concatenate([kernel.value(lag[:1]), -kernel.fall(lag[:-1], lag[1:] - lag[:-1])])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,8 +189,7 @@ class KernelLeft:
     form: Form
 
     def __call__(self, parameters: dict[str, Array], data: Any) -> Float[Array, "rows lanes"]:
-        kernel, lag = _FORMS[self.form][1](parameters), data["lag"]
-        change = jnp.concatenate([kernel.value(lag[:1]), -kernel.fall(lag[:-1], lag[1:] - lag[:-1])])
+        change = Change(self.form)(parameters, data["lag"])
         triangle = data["triangle"]  # (L + 2, L + 2, lanes), of (q_t, …, q_{t−L}, r_t)
         return triangle[:, -1] - (triangle[:, :-1] * change[None]).sum(1)
 
@@ -167,14 +198,11 @@ class KernelLeft:
 def _read(flow: Array, returns: Array, row: Bool[Array, "lanes sessions time"], lags: int, history: str):
     """Triangles (lanes, L + 2, L + 2), and numbers of rows."""
 
-    def delayed(x: Array, by: int, filler: Any) -> Array:
-        return jnp.concatenate([jnp.full_like(x[:, :by], filler), x[:, : x.shape[1] - by]], 1)
-
     def one(inputs: tuple) -> tuple:
         q, r, m = inputs
         q = jnp.where(m, q, 0)
-        seen = functools.reduce(jnp.logical_and, [delayed(m, k, history == "zero") for k in range(lags + 1)])
-        columns = jnp.stack([*(delayed(q, k, 0) for k in range(lags + 1)), r]) * seen[None].astype(q.dtype)
+        seen = _seen(m, lags, history)
+        columns = jnp.stack([*(_delayed(q, k, 0) for k in range(lags + 1)), r]) * seen[None].astype(q.dtype)
         flat = columns.reshape(lags + 2, -1)
         # Scaled, so that shares and prices do not meet in one matrix with their units.
         size = jnp.sqrt(jnp.maximum((flat**2).sum(1), jnp.finfo(q.dtype).tiny))
@@ -183,6 +211,15 @@ def _read(flow: Array, returns: Array, row: Bool[Array, "lanes sessions time"], 
         return triangle, seen.sum(dtype=jnp.int32)
 
     return lax.map(one, (flow, returns, row))
+
+
+def _seen(row: Bool[Array, "*lanes time"], lags: int, history: str) -> Bool[Array, "*lanes time"]:
+    """Steps that are there with all that they look back at."""
+    return functools.reduce(jnp.logical_and, [_delayed(row, k, history == "zero") for k in range(lags + 1)])
+
+
+def _delayed(x: Array, by: int, filler: Any) -> Array:
+    return jnp.concatenate([jnp.full_like(x[..., :by], filler), x[..., : x.shape[-1] - by]], -1)
 
 
 def _triangle(gram: Float[Array, "k k"]) -> Float[Array, "k k"]:

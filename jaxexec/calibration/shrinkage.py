@@ -166,7 +166,20 @@ def _record(fits: ParameterFit, free: Array, covariance: Array, served: Array) -
 
     status = jnp.where(served, Status.OK, jnp.where(is_usable(fits.status), Status.INSUFFICIENT_DATA, fits.status))
     return eqx.tree_at(
-        lambda f: (f.values, f.std_errors, f.covariance, f.free_values, f.free_covariance, f.status),
+        lambda f: (
+            f.values,
+            f.std_errors,
+            f.covariance,
+            f.free_values,
+            f.free_covariance,
+            f.degrees_of_freedom,
+            f.status,
+        ),
         fits,
-        (spoilt(natural), spoilt(errors), spoilt(carried), spoilt(free), spoilt(covariance), status.astype(jnp.int32)),
+        (
+            *(spoilt(x) for x in (natural, errors, carried, free, covariance)),
+            # What is known of a stock is mostly the distribution over all of them.
+            jnp.full_like(fits.degrees_of_freedom, jnp.inf),
+            status.astype(jnp.int32),
+        ),
     )

@@ -192,12 +192,12 @@ def solve_damped(a: list[list[Array]], b: list[Array], more: Array) -> list[Arra
     return b
 
 
-def within_reach(step: Array, unit: Array | None) -> Array:
-    """Steps shortened to at most `_LONGEST` units: an exponential far out is flat, and never found back from."""
+def within_reach(step: Array, unit: Array | None, most: Array | float = _LONGEST) -> Array:
+    """Steps shortened to at most so many units: an exponential far out is flat, and never found back from."""
     if unit is None:
         return step
     length = jnp.where(unit[:, None] > 0, jnp.abs(step) / jnp.where(unit[:, None] > 0, unit[:, None], 1), 0).max(0)
-    return step / jnp.maximum(length / _LONGEST, 1)[None]
+    return step / jnp.maximum(length / most, 1)[None]
 
 
 def _is_rounding(normal: Normal, step: Array, u: Array, unit: Array | None) -> Array:

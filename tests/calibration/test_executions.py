@@ -20,23 +20,6 @@ def executions(rng, stocks, noise, truth=TRUTH, rows=ROWS):
     return jnp.asarray(rate), jnp.asarray(eta * rate**phi + psi + noise * rng.standard_normal((stocks, rows)))
 
 
-def test_noiseless_executions_return_the_truth():
-    rng = np.random.default_rng(1)
-    start = {"eta": rng.uniform(0.01, 1, 20), "phi": rng.uniform(0.2, 1.5, 20), "psi": rng.uniform(-0.05, 0.05, 20)}
-    found = execution_cost(*executions(rng, 20, 0.0), start=start)
-    np.testing.assert_array_equal(found.status, jx.Status.OK)
-    np.testing.assert_allclose(found.values, np.tile(TRUTH, (20, 1)), rtol=1e-8)
-    plain = execution_cost(*executions(rng, 20, 0.0))
-    np.testing.assert_allclose(plain.values, np.tile(TRUTH, (20, 1)), rtol=1e-8)
-
-
-def test_intervals_cover():
-    found = execution_cost(*executions(np.random.default_rng(2), REPLICATIONS, 0.003))
-    assert np.all(np.asarray(found.status) == jx.Status.OK)
-    assert_covers(found.intervals(), TRUTH)
-    assert_covers(found.intervals(free=True), TRUTH)
-
-
 def test_weights_masks_and_scipy():
     rng = np.random.default_rng(3)
     rate, paid = (np.array(x) for x in executions(rng, 3, 0.0))
@@ -71,16 +54,6 @@ def test_a_lane_does_not_depend_on_the_others():
     np.testing.assert_array_equal(np.asarray(many.covariance)[others], np.asarray(spoilt.covariance)[others])
     with pytest.raises(ValueError, match=r"participation\[2\] must be positive"):
         execution_cost(rate[0].at[2].set(-1.0), paid[0])
-
-
-def test_impact_that_depends_on_a_state():
-    rng = np.random.default_rng(5)
-    rate, paid = executions(rng, REPLICATIONS, 0.0, np.array([0.1, 0.6, 0.0]))
-    state = rng.standard_normal(rate.shape)
-    paid = paid * np.exp(0.4 * state) + 0.003 * rng.standard_normal(rate.shape)
-    found = execution_cost(rate, paid, state=state, fixed={"psi": 0.0})
-    assert found.names == ("eta", "phi", "delta")
-    assert_covers(found.intervals(), np.array([0.1, 0.6, 0.4]))
 
 
 def test_derivatives_by_the_data():

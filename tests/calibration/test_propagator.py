@@ -9,7 +9,6 @@ import scipy.signal
 
 import jaxexec as jx
 from jaxexec.calibration import propagator
-from tests.calibration.coverage import REPLICATIONS, assert_covers
 
 STEP = 1 / 390
 FORMS = {
@@ -35,16 +34,6 @@ def test_noiseless_flow_returns_the_truth(form):
     assert int(found.status) == jx.Status.OK
     assert int(found.agreeing) >= 10
     np.testing.assert_allclose(found.values, truth, rtol=1e-8)
-
-
-def test_intervals_cover():
-    truth = np.array([2e-6, 150.0])
-    kernel = truth[0] * np.exp(-truth[1] * STEP * np.arange(80))
-    flow, returns = market(2, (REPLICATIONS, 1, 250), kernel, 1e-3)
-    found = propagator(flow, returns, step=STEP, lags=30, starts=1).parameters
-    assert np.all(np.asarray(found.status) == jx.Status.OK)
-    np.testing.assert_array_equal(found.n, 220)
-    assert_covers(found.intervals(), truth)
 
 
 def test_scipy_on_the_rows_themselves():
