@@ -106,11 +106,12 @@ def _schedules(orders: int, steps: int, sample: int, repeats: int) -> harness.Ro
 
     chosen = list(range(0, orders, max(1, orders // sample)))
     theirs: list[float] = []
+    their_shares, their_held = harness.on_host((shares, held))
 
     def loop() -> None:
         theirs.clear()
         for i in chosen:
-            x, seen = shares[i], held[i]
+            x, seen = their_shares[i], their_held[i]
             theirs.append(minimize(lambda u, x=x, seen=seen: float(distance(x, u[0], seen)), [np.log(1e-5)]).fun)
 
     loop()  # compiling is not work

@@ -105,11 +105,16 @@ def clock() -> float:
     return time.process_time() if jax.default_backend() == "cpu" else time.perf_counter()
 
 
-def seconds_of(unit: str) -> str:
+def seconds_of(unit: str, peer_on_host: bool = True) -> str:
     """What `clock` counted, for a row's note."""
     if jax.default_backend() == "cpu":
         return f"processor seconds {unit}, one core"
-    return f"seconds {unit} by the wall, the peer on one core of the host"
+    return f"seconds {unit} by the wall" + (", the peer on one core of the host" if peer_on_host else "")
+
+
+def on_host(tree: Any) -> Any:
+    """The arrays on the host's processor, where a peer works that solves one problem at a time."""
+    return jax.device_put(tree, jax.devices("cpu")[0])
 
 
 def row(case: str, *, size: dict[str, int], dtype: str = "float64", **fields: Any) -> Row:

@@ -32,6 +32,7 @@ def fit_of(values, status=jx.Status.OK, seed=0):
         free_covariance=covariance / (theta[:, None] * theta[None]),
         residual_std=one,
         n=jnp.asarray(100, jnp.int32),
+        degrees_of_freedom=jnp.full(p, 100.0 - p),
         singular_values=jnp.ones(p),
         directions=jnp.eye(p),
         agreeing=jnp.asarray(1, jnp.int32),

@@ -164,6 +164,7 @@ def test_same_programs_for_another_tape(panel):
     ] == sizes
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere tapes go through padded batches")
 def test_twenty_days_of_different_sizes_compile_a_few_programs():
     """Each of the six at most three times, and after the first days none: shapes are few, whatever the tape."""
     programs = (tape_passes.flow_sums, tape_passes.column_products, tape_passes.score_sums)
