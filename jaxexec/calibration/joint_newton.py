@@ -127,7 +127,7 @@ def _search(
     unit = jnp.asarray([unit_of(bound) for bound in bounds], start.dtype)
 
     def step(state: _State) -> _State:
-        return _step(program_at, seen, unit, deviations, common, max_steps, state)
+        return _step(program_at, seen, names, unit, deviations, common, max_steps, state)
 
     end = lax.while_loop(lambda state: jnp.any(state.active), step, _begin(first, units, start))
     converged = end.done & first.smooth
@@ -167,13 +167,20 @@ def _begin(program: Program, units: Units, start: Array) -> _State:
 
 
 def _step(
-    program_at, seen: Array, unit: Array, deviations: Deviations, common: bool, max_steps: int, state: _State
+    program_at,
+    seen: Array,
+    names: tuple[str, ...],
+    unit: Array,
+    deviations: Deviations,
+    common: bool,
+    max_steps: int,
+    state: _State,
 ) -> _State:
     """One ladder of the tangents with all right sides, one step of the parameters."""
     eps = float(jnp.finfo(seen.dtype).eps)
     program, tangent = jax.linearize(program_at, state.u)
     old = with_some_slope(program, program.cost.curve_point(state.rates, state.marginal, state.keep_rates))
-    q, y, changes = _responses(program, tangent, old, state)
+    q, y, changes = _responses(program, tangent, old, names, state)
     columns = [q[:, 1 + i] for i in range(len(unit))]
     best = q[:, 0]
     if deviations == "trades":
@@ -232,20 +239,27 @@ def _step(
     return _State(*kept, active=sound & ~done & (taken < max_steps), taken=taken)
 
 
-def _responses(program: Program, tangent, old: CurvePoint, state: _State) -> tuple[Array, Array, list[Array]]:
+def _responses(program: Program, tangent, old: CurvePoint, names: tuple[str, ...], state: _State):
     """q and y at the parameters and by each of them, (·, 1 + p, lanes), and the change of H' by each at fixed y."""
     flows, charges, changes = [program.volume * old.intercept], [program.charge], []
-    for i in range(state.u.shape[0]):
+    still = jnp.zeros_like(old.rate)
+    for i, name in enumerate(names):
         moved = tangent(jnp.zeros_like(state.u).at[i].set(1))
-        _, change = jax.jvp(lambda cost: cost.optimal_rate(old.marginal), (program.cost,), (moved.cost,))
-        changes.append(change)
-        flows.append(program.volume * change)
-        charges.append(moved.charge - moved.weight * state.inventory)
+        # γ is no part of the cost: that half of the work would be multiplied by zeros.
+        in_cost = name != "risk_aversion"
+        changes.append(_rate_change(program, moved, old.marginal) if in_cost else still)
+        flows.append(program.volume * changes[i])
+        charges.append(jnp.zeros_like(program.charge) if in_cost else moved.charge - moved.weight * state.inventory)
     zero = jnp.zeros_like(program.first)
     first, last = (jnp.stack([end, *[zero] * len(changes)]) for end in (program.first, program.last))
     rung = program.volume * old.slope
     q, y = solve_ladders(rung, program.weight, jnp.stack(flows, 1), jnp.stack(charges, 1), first, last)
     return q, y, changes
+
+
+def _rate_change(program: Program, moved: Program, marginal: Array) -> Array:
+    _, change = jax.jvp(lambda cost: cost.optimal_rate(marginal), (program.cost,), (moved.cost,))
+    return change
 
 
 def _trades(inventory: Array, first: Array, last: Array) -> Array:
