@@ -17,13 +17,14 @@ HEAD = "| what | jaxexec | error | peer | | error | faster |\n|---|--:|--:|---|-
 
 
 SPEED = ("schedules", "mixed", "continuum", "baskets", "almgren_chriss", "frontier", "tape_stage")
-SPEED += ("lee_ready", "impact")
+SPEED += ("lee_ready", "impact", "calibration")
+SLOPES = ("gradients", "sensitivities")
 LIMITS = ("day", "simulation", "kyle", "start_up", "growth", "reliability")
 
 
 def table(folder: Path = harness.RESULTS) -> str:
     """The tables in Markdown, one for each device, the CPU first; one line a row of the benchmarks."""
-    rows = {name: harness.load(name, folder) for name in (*SPEED, "gradients", *LIMITS)}
+    rows = {name: harness.load(name, folder) for name in (*SPEED, *SLOPES, *LIMITS)}
     devices = dict.fromkeys(r.device for found in rows.values() for r in found)
     if not devices:
         return f"{HEAD}\n\nNo rows yet: run `python -m benchmarks all`."
@@ -34,10 +35,11 @@ def table(folder: Path = harness.RESULTS) -> str:
 def _of_device(device: str, rows: dict[str, list[harness.Row]]) -> str:
     own = {name: [r for r in found if r.device == device] for name, found in rows.items()}
     lines = [_speed(r) for name in SPEED for r in own[name]]
-    lines += [_gradient(r) for r in own["gradients"]]
+    lines += [_gradient(r) for name in SLOPES for r in own[name]]
     lines += [_limit(r) for name in LIMITS for r in own[name]]
-    last = max((r for found in own.values() for r in found), key=lambda r: r.created)
-    took_part = ", ".join(f"{k} {v}" for k, v in sorted(last.versions.items()) if k not in ("jaxexec", "jaxlib"))
+    in_turn = sorted((r for found in own.values() for r in found), key=lambda r: r.created)
+    last, versions = in_turn[-1], {k: v for r in in_turn for k, v in r.versions.items()}
+    took_part = ", ".join(f"{k} {v}" for k, v in sorted(versions.items()) if k not in ("jaxexec", "jaxlib"))
     where = "On a CPU" if device.startswith("cpu") else "On a GPU"
     return "\n".join([f"**{where}**, {device}; last run {last.created[:10]} with {took_part}:", "", HEAD, *lines])
 
@@ -77,15 +79,15 @@ def replaced(text: str, made: str) -> str:
 
 
 MEANING = (
-    "Times are for one order, one trade or one equilibrium, of Monte Carlo for a step of a path, of a frontier for "
-    "all of it, compiling apart. On a CPU: processor time on both sides, by the clock for gradients and for what "
-    "starts up. On a GPU: by the clock, the peer on one core of its host. Each line was measured in one process. "
-    "Errors: of a power-law schedule, largest deviation of the inventory from an 80-bit solution, over the order; "
-    "of a mixed one, relative duality gap; of a closed form, relative, against 40 digits; of impact, relative, "
-    "against the peer; of signs, the share of trades with the wrong one; of an equilibrium, the residual of its "
-    "equations; of a gradient, relative, against central differences; of Monte Carlo, that of mean and variance in "
-    "standard errors, for random volume against the peer's; of a power-law frontier, relative duality gap. Every "
-    "row with its notes: `benchmarks/results/`."
+    "Times are for one order, one trade, one fit or one equilibrium, of Monte Carlo for a step of a path, of a "
+    "frontier for all of it, compiling apart. On a CPU: processor time on both sides, by the clock for gradients "
+    "and for what starts up. On a GPU: by the clock, the peer on one core of its host. Each line was measured in "
+    "one process. Errors: of a power-law schedule, largest deviation of the inventory from an 80-bit solution, over"
+    " the order; of a mixed one, relative duality gap; of a closed form, relative, against 40 digits; of impact, "
+    "relative, against the peer; of a fit, its sum of squares above the lower one, relative; of signs, the share of"
+    " trades with the wrong one; of an equilibrium, the residual of its equations; of a gradient, relative, against"
+    " central differences; of Monte Carlo, that of mean and variance in standard errors, for random volume against "
+    "the peer's; of a power-law frontier, relative duality gap. Every row with its notes: `benchmarks/results/`."
 )
 
 _WORDS = {
@@ -127,7 +129,8 @@ def _what(row: harness.Row) -> str:
 def _gradient(row: harness.Row) -> str:
     assert row.run_seconds is not None and row.peer_seconds is not None
     times = f"{row.run_seconds / row.peer_seconds:.2g} × the value's time"
-    what = f"{row.case.replace('_', ' ')}, {row.size['inputs']:,} inputs"
+    of = "inputs" if "inputs" in row.size else "parameters"
+    what = f"{row.case.replace('_', ' ')}, {row.size[of]:,} {of}"
     cells = [what, _seconds(row.run_seconds), _error(row.error), row.peer, _seconds(row.peer_seconds), "–", times]
     return f"| {' | '.join(cells)} |"
 
