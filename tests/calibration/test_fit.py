@@ -42,7 +42,7 @@ def test_noiseless_data_return_the_truth_from_anywhere():
     found = jax.vmap(fitted, in_axes=(0, None))(jax.tree.map(jnp.asarray, draws), data(noise=0.0))
     np.testing.assert_array_equal(found.status, jx.Status.OK)
     np.testing.assert_allclose(found.values, np.tile(list(TRUTH.values()), (20, 1)), rtol=1e-8)
-    # A perfect fit has no error, and nothing is divided by it.
+    # Fault 30: a perfect fit has no error, and nothing is divided by it.
     assert np.all(np.asarray(found.std_errors) < 1e-12)
     assert not np.isnan(found.t).any()
 
