@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxexec.numerics.arrays import as_float, check, is_concrete
 from jaxexec.numerics.status import Status, is_usable
 from jaxexec.sensitivity.answers import Answers, OptimalSchedule
-from jaxexec.sensitivity.derivatives import sensitivities, split
+from jaxexec.sensitivity.derivatives import sensitivities, split, spoilt
 from jaxexec.sensitivity.levels import as_traced, levels
 
 if TYPE_CHECKING:
@@ -193,7 +193,9 @@ def delta_method(
         positive = ~(square <= 0)
         return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
-    errors = {name: error(jacobian) for name, jacobian in found.first.items()}
+    failed = ~is_usable(found.status)
+    errors = {name: error(jnp.where(failed, 0, jacobian)) for name, jacobian in found.first.items()}
+    errors = spoilt(errors, failed, (as_traced(inputs), sigma))
     return Bands(found.parameters, found.values, sigma, found.answers, errors, found.first, found.status)
 
 
