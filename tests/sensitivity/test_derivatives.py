@@ -256,7 +256,7 @@ def test_another_value_is_no_other_programme():
 
 
 def test_a_failed_lane_is_nan_where_it_is_asked_and_zero_where_it_is_masked():
-    """The second of three orders has a cap that it cannot keep: derivatives of derivatives, of regrets and of errors."""
+    """The second of three orders has a cap that it cannot keep: slopes, regrets and errors, differentiated."""
     grid = jx.TimeGrid.uniform(1.0, 4)
 
     def order(volatility, cap):
