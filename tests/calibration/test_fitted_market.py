@@ -186,3 +186,28 @@ def test_preferences_and_what_is_refused():
     lost = eqx.tree_at(lambda f: (f.singular_values, f.directions), lost, (jnp.asarray([0.0, 1.0]), null))
     with pytest.raises(ValueError, match=r"RANK_DEFICIENT.*cannot tell 0.707 log risk_aversion"):
         calibration.with_preferences(STATED, lost)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("volatility = 0.5", "volatility = 1" + "0" * 400, r"market.volatility\[0\] must be a number of 64 bits"),
+        ('kind = "power-law"', 'kind = ["power-law"]', "cost.kind must be one of"),
+        ("schema = 1", "schema = true", "schema must be 1"),
+        ('origin = "given"', 'origin = "stolen"', r"provenance\[0\].origin must be one of"),
+        ("value = 0.5", 'value = "much"', r"provenance\[0\].value\[0\] must be a number"),
+        ("value = 0.5", "value = [0.5]", r"provenance\[0\].value must be a number"),
+        ('name = "volatility"', "name = 3", r"provenance\[0\].name must be text"),
+    ],
+)
+def test_a_file_that_is_no_market_is_refused_by_the_key(old, new, said):
+    text = STATED.to_toml()
+    assert old in text
+    with pytest.raises(ValueError, match=said):
+        Calibration.from_toml(text.replace(old, new, 1))
+
+
+def test_provenance_is_a_list():
+    text = STATED.to_toml().split("[[provenance]]")[0].replace("schema = 1", "schema = 1\nprovenance = 3")
+    with pytest.raises(ValueError, match="provenance must be a list"):
+        Calibration.from_toml(text)
