@@ -119,6 +119,8 @@ def attribute(
     planned, realised = alike(planned, realised)
     given = None if trades is None else as_trades(planned, trades)
     bill = None if realised_cost is None else as_float("realised_cost", realised_cost).astype(planned.shares.dtype)
+    if bill is not None and bill.ndim:
+        raise ValueError(f"realised_cost must be a scalar, got shape {bill.shape}; use jax.vmap for many orders")
     return _attribute(planned, realised, given, bill, measure, nodes, solver)
 
 
