@@ -7,6 +7,7 @@ A model that ends in the layer can be trained on what its schedules cost in the 
 far its forecasts were off: on decisions, not on predictions.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,11 +20,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxexec.costs import ExecutionCost
-from jaxexec.liquidation import Liquidation, Schedule, objective
+from jaxexec.liquidation import Liquidation, Schedule, as_trades, objective
 from jaxexec.market import Market, TimeGrid
 from jaxexec.numerics.arrays import as_float, unify
+from jaxexec.numerics.status import poison, replace_where
 from jaxexec.solvers import solve
 from jaxexec.solvers.plan import ScheduleSolver
+from jaxexec.solvers.verdict import harmless_where
 
 __all__ = ["ExecutionLayer", "export_scheduler", "load_scheduler"]
 
@@ -118,8 +121,16 @@ class ExecutionLayer(eqx.Module):
         Args:
             trades: (steps,) what was traded.
             shares, volatility, volume, drift: the order and the market as they turned out.
+
+        Returns:
+            The bill; NaN for trades or an order that are not finite, with a derivative that is zero where the loss does
+            not ask for it, so that a batch may be masked after it was billed.
         """
-        return objective(self.problem(shares, volatility, volume, drift), trades)
+        problem = self.problem(shares, volatility, volume, drift)
+        given = as_trades(problem, trades)
+        lost = ~functools.reduce(jnp.logical_and, [jnp.isfinite(x).all() for x in jax.tree.leaves((problem, given))])
+        done = replace_where(jnp.broadcast_to(lost, given.shape), given, jnp.zeros_like(given))
+        return poison(objective(harmless_where(lost, problem), done), lost)
 
 
 def export_scheduler(layer: ExecutionLayer, orders: int, *, platforms: Sequence[str] | None = None) -> bytes:
@@ -154,8 +165,11 @@ def load_scheduler(data: bytes) -> Callable[[ArrayLike, ArrayLike, ArrayLike], d
     Returns:
         A function of shares (orders,), volatility and volume (orders, steps), to a dictionary with times, inventory,
         trades, costate, expected_cost, variance, objective, relative_gap and status, each with orders first.
+
+    Raises:
+        ValueError: the bytes are not those of a scheduler.
     """
-    exported = export.deserialize(bytearray(data))
+    exported = _deserialized(data)
     dtypes = [argument.dtype for argument in exported.in_avals]
     shapes = [argument.shape for argument in exported.in_avals]
 
@@ -168,3 +182,21 @@ def load_scheduler(data: bytes) -> Callable[[ArrayLike, ArrayLike, ArrayLike], d
         return exported.call(*arrays)
 
     return scheduler
+
+
+def _deserialized(data: bytes) -> export.Exported:
+    """What was exported.
+
+    Raises:
+        ValueError: the bytes hold nothing that was, or something else than a scheduler.
+    """
+    try:
+        exported = export.deserialize(bytearray(data))
+        is_ours = len(exported.in_avals) == 3 and sorted(_SERVED) == sorted(
+            exported.out_tree.unflatten(range(len(exported.out_avals)))
+        )
+    except Exception as error:  # whatever the parser stumbles over: truncated, or of another kind
+        raise ValueError(f"data are not the bytes that export_scheduler wrote: {error}") from error
+    if not is_ours:
+        raise ValueError("data hold an exported function, but none that export_scheduler wrote")
+    return exported

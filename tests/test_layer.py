@@ -150,3 +150,26 @@ def test_wrong_parts_are_named():
         jx.ExecutionLayer(grid, cost, 1e-6, -1.0)
     with pytest.raises(ValueError, match="volume must be a scalar"):
         layer()(SHARES, 0.6, jnp.ones(3))
+
+
+def test_a_bill_of_no_schedule_is_masked_like_any_other(days):
+    """Billed first and masked then: zero where the loss does not ask, NaN where it does."""
+    made, volatility = layer(), jnp.asarray([0.6, -0.6, 0.6])
+
+    def loss(volatility, asked):
+        bills = jax.vmap(lambda v: made.realised(made(SHARES, v, 4e6).trades, SHARES, 0.9, 3e6))(volatility)
+        return jnp.sum(jnp.where(asked, bills, 0.0))
+
+    slope = jax.jit(jax.grad(loss))
+    masked = slope(volatility, jnp.asarray([True, False, True]))
+    assert masked[1] == 0 and np.isfinite(masked).all() and masked[0] != 0
+    np.testing.assert_array_equal(np.isnan(slope(volatility, jnp.ones(3, bool))), [False, True, False])
+
+
+def test_bytes_of_something_else_are_refused():
+    for data in (b"", b"abc", b"\x80\x04K\x01."):
+        with pytest.raises(ValueError, match="not the bytes that export_scheduler wrote"):
+            load_scheduler(data)
+    other = jax.export.export(jax.jit(jnp.sin))(jax.ShapeDtypeStruct((), jnp.float32)).serialize()
+    with pytest.raises(ValueError, match="none that export_scheduler wrote"):
+        load_scheduler(bytes(other))

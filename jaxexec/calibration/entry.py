@@ -59,9 +59,9 @@ def enter_rows(
                 at = int(np.argmin(np.asarray(valid)))
                 sign = "positive and " if name in positive else "at least 0 and " if name in nonnegative else ""
                 raise ValueError(f"{name}[{at}] must be {sign}finite, got {float(arrays[name][at])}")
-    lanes = {name: jnp.atleast_2d(array) for name, array in arrays.items()}
-    row = jnp.atleast_2d(row)
-    bad = ~jnp.stack([jnp.atleast_2d(valid).all(1) for valid in good.values()]).all(0)
+    lanes = {name: _some_rows(jnp.atleast_2d(array), 1) for name, array in arrays.items()}
+    row = _some_rows(jnp.atleast_2d(row), False)
+    bad = ~jnp.stack([_some_rows(jnp.atleast_2d(valid), True).all(1) for valid in good.values()]).all(0)
     unused = ~row | bad[:, None]
     safe = {name: replace_where(unused, array, jnp.ones_like(array)) for name, array in lanes.items()}
     # What is masked has no say in anything, its derivative included.
@@ -100,6 +100,11 @@ def start_of(
             raise ValueError(f"{field}[{name!r}] must be finite, got {array}")
         found[name] = jnp.broadcast_to(array, like.shape[:1])
     return found
+
+
+def _some_rows(x: Array, filler: float | bool) -> Array:
+    """The rows; where there is none a masked one, so that too few of them are a status like any other."""
+    return x if x.shape[1] else jnp.full((x.shape[0], 1), filler, x.dtype)
 
 
 def _is_good(x: Array, positive: bool, nonnegative: bool) -> Array:

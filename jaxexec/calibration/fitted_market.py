@@ -88,23 +88,41 @@ def stated_market(
     return Calibration(symbol, market, cost, tuple(entries))
 
 
-def with_execution_cost(market: Calibration, fit: ParameterFit, *, pooled: bool = False) -> Calibration:
+def with_execution_cost(
+    market: Calibration, fit: ParameterFit, *, fixed: Mapping[str, float] | None = None, pooled: bool = False
+) -> Calibration:
     """A copy of a market with the η, φ and ψ of one stock's `execution_cost`; ψ below zero is set to zero.
 
     Args:
-        market: The market; what the fit held fixed stays.
+        market: The market.
         fit: One fit, in currency per share; of one with a state, the cost where that state is zero.
+        fixed: What the fit held fixed, as it was told: an η found at φ = ½ belongs beside φ = ½. What is named in
+            neither stays as the market has it.
         pooled: Whether `shrink` drew it towards the fits of other stocks, which the provenance then says.
 
     Raises:
         ValueError: a batch of fits, a fit that failed (its status and remedy are said), or one of something else.
     """
     _check_fit(fit, ("eta", "phi", "psi", "delta"))
+    known = _checked_fixed(fit, fixed, ("eta", "phi", "psi", "delta"))
+    entries = [
+        Provenance(name, value, math.nan, _UNITS[name], "given", "held fixed in the fit to executions")
+        for name, value in known.items()
+        if name != "delta"
+    ]
+    values = _cost_of(market) | {entry.name: entry.value for entry in entries}
+    market = market.replaced(entries, cost=_power_law(**values)) if entries else market
     return _with_cost(market, fit, f"from {int(fit.n):,} executions" + (", drawn towards other stocks" * pooled))
 
 
 def with_meta_order_impact(
-    market: Calibration, fit: ParameterFit, *, turnover: float, horizon: float, inverse_turnover: float
+    market: Calibration,
+    fit: ParameterFit,
+    *,
+    turnover: float,
+    horizon: float,
+    inverse_turnover: float,
+    fixed: Mapping[str, float] | None = None,
 ) -> Calibration:
     """A copy of a market with the temporary and permanent impact of a `meta_order_impact` fit.
 
@@ -115,13 +133,14 @@ def with_meta_order_impact(
 
     Args:
         market: The market, whose spread stays.
-        fit: One fit; what it held fixed is not known here, so that it must have fitted γ, η and β at least.
+        fit: One fit, which must have fitted γ, η and β at least.
         turnover: X/V of a typical order, > 0.
         horizon: T of it, days, > 0.
         inverse_turnover: Θ/V of it, > 0.
+        fixed: What the fit held fixed, as it was told: α and δ, where it did not fit them.
 
     Raises:
-        ValueError: as `with_execution_cost`, or a typical order that is none.
+        ValueError: as `with_execution_cost`; an α or δ neither fitted nor in `fixed`, or a typical order that is none.
 
     Source: Almgren, Thum, Hauptmann and Li (2005); Huberman and Stanzl, Econometrica 72 (2004), for linearity.
     """
@@ -129,13 +148,15 @@ def with_meta_order_impact(
     for name, value in (("turnover", turnover), ("horizon", horizon), ("inverse_turnover", inverse_turnover)):
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} must be positive and finite, got {value}")
+    known = _checked_fixed(fit, fixed, ("alpha", "delta"))
+    for name in ("alpha", "delta"):
+        if name not in fit.names and name not in known:
+            raise ValueError(f"fit lacks {name}, which it held fixed: say at what by fixed={{{name!r}: …}}")
     sigma, volume = _daily(market)
-    linear = "alpha" not in fit.names
-    lasting = "delta" in fit.names
 
-    def permanent(p: Mapping[str, Any]) -> Any:
-        alpha, delta = p["alpha"] if not linear else 1.0, p["delta"] if lasting else 0.25
-        move = sigma * p["gamma"] * horizon * (turnover / horizon) ** alpha * inverse_turnover**delta
+    def permanent(fitted: Mapping[str, Any]) -> Any:
+        p = {**known, **fitted}
+        move = sigma * p["gamma"] * horizon * (turnover / horizon) ** p["alpha"] * inverse_turnover ** p["delta"]
         return move / (turnover * volume)
 
     orders = f"from {int(fit.n) // 2:,} meta-orders"
@@ -225,7 +246,7 @@ def with_preferences(market: Calibration, fit: ParameterFit, *, orders: int | No
 
 def _with_cost(market: Calibration, fit: ParameterFit, note: str) -> Calibration:
     """Those of η, φ, ψ that were fitted."""
-    values = {"eta": float(market.cost.eta), "phi": _exponent(market), "psi": _spread(market)}  # pyright: ignore
+    values = _cost_of(market)
     entries = []
     for name in (name for name in values if name in fit.names):
         value, error, text = float(fit[name]), float(fit.std_error(name)), note
@@ -253,6 +274,23 @@ def _check_fit(fit: ParameterFit, known: tuple[str, ...], needed: tuple[str, ...
         raise ValueError(f"fit has the status {status.name}, and no numbers for a market.{text}")
 
 
+def _checked_fixed(fit: ParameterFit, fixed: Mapping[str, float] | None, names: tuple[str, ...]) -> dict[str, float]:
+    """What a fit held fixed, as numbers.
+
+    Raises:
+        ValueError: a name that is none, or that was fitted, or a value that is not finite.
+    """
+    found = {name: float(value) for name, value in (fixed or {}).items()}
+    for name, value in found.items():
+        if name not in names:
+            raise ValueError(f"fixed names {name!r}, which is none of {', '.join(names)}")
+        if name in fit.names:
+            raise ValueError(f"fixed names {name!r}, which was fitted")
+        if not math.isfinite(value):
+            raise ValueError(f"fixed[{name!r}] must be finite, got {value}")
+    return found
+
+
 def _carried(fit: ParameterFit, function: Callable[[Mapping[str, Any]], Any]) -> tuple[float, float]:
     """A function of the parameters and its standard error by the delta method."""
     values = jnp.asarray(fit.values)
@@ -272,6 +310,10 @@ def _daily(market: Calibration) -> tuple[float, float]:
     share = np.diff(times) / (times[-1] - times[0])
     variance, volume = np.asarray(market.market.volatility, np.float64) ** 2, np.asarray(market.market.volume)
     return float(np.sqrt(np.sum(share * variance))), float(np.sum(share * volume))
+
+
+def _cost_of(market: Calibration) -> dict[str, float]:
+    return {"eta": float(market.cost.eta), "phi": _exponent(market), "psi": _spread(market)}  # pyright: ignore
 
 
 def _spread(market: Calibration) -> float:

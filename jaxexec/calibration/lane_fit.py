@@ -24,6 +24,7 @@ from jaxexec.numerics.symmetric_eigen import symmetric_eigen
 Covariance = Literal["classical", "robust"]
 _CHUNK_NUMBERS, _LEAST_CHUNK, _CHUNK_ELSEWHERE = 1 << 13, 8, 1 << 14
 _HUBER_ROUNDS = 3
+_MOST_SHRINKING = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,14 +150,48 @@ def _fit(
     u, best, agreeing, steps = _searched(objective, bundle, free, settings, begun)
     if settings.loss == "huber":
         robust = dataclasses.replace(objective, threshold=settings.threshold)
+        u, more = _down_to_size(objective, robust, bundle, u, free[0], settings)
+        steps = steps + more
         for _ in range(_HUBER_ROUNDS):
-            unscaled = eqx.tree_at(lambda b: b.scale, bundle, jnp.ones_like(bundle.scale))
-            scale = robust_scale(objective.at(u, unscaled), bundle.row)
-            bundle = eqx.tree_at(lambda b: b.scale, bundle, scale)
+            bundle = _in_scale_at(objective, bundle, u)
             u, best, _, more = _searched(robust, bundle, lax.stop_gradient(u)[None], settings)
             steps = steps + more
         objective = robust
     return _concluded(objective, bundle, settings, u, best, bad, n, agreeing, steps)
+
+
+def _in_scale_at(objective: Objective, bundle: Bundle, u: Array) -> Bundle:
+    """Residuals counted in the robust scale that they have at u."""
+    unscaled = eqx.tree_at(lambda b: b.scale, bundle, jnp.ones_like(bundle.scale))
+    return eqx.tree_at(lambda b: b.scale, bundle, robust_scale(objective.at(u, unscaled), bundle.row))
+
+
+def _down_to_size(
+    objective: Objective, robust: Objective, bundle: Bundle, u: Array, start: Array, settings: Settings
+) -> tuple[Array, Array]:
+    """Where Huber's rounds begin, and the points it took: an outlier as large as it likes spoils the first scales, and
+    each round takes but a part of that away. Least squares may also have run off to serve it alone: most rows are then
+    nearer to where the search started from."""
+    bundle, u = lax.stop_gradient((bundle, u))
+    here, there = (_in_scale_at(objective, bundle, x).scale for x in (u, start))
+    u = jnp.where((there < here)[None], start, u)
+
+    def go_on(carry: tuple) -> Array:
+        return jnp.any(carry[2]) & (carry[4] < _MOST_SHRINKING)
+
+    def shrunk(carry: tuple) -> tuple:
+        u, bundle, shrinks, steps, turn = carry
+        new, _, _, more = _searched(robust, bundle, u[None], settings)
+        after = _in_scale_at(objective, bundle, new)
+        u = jnp.where(shrinks[None], new, u)
+        kept = eqx.tree_at(lambda b: b.scale, bundle, jnp.where(shrinks, after.scale, bundle.scale))
+        return u, kept, shrinks & (after.scale < bundle.scale / 2), steps + jnp.where(shrinks, more, 0), turn + 1
+
+    lanes = u.shape[1:]
+    none = jnp.zeros((), jnp.int32)
+    first = (u, _in_scale_at(objective, bundle, u), jnp.ones(lanes, bool), jnp.zeros(lanes, jnp.int32), none)
+    u, _, _, steps, _ = lax.while_loop(go_on, shrunk, first)
+    return u, steps
 
 
 def _searched(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 import tomllib
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -136,7 +137,7 @@ class Calibration:
             raise ValueError(f"not a market file: {error}") from error
         known = {"schema", "symbol", "grid", "market", "cost"}
         _check_keys("the market file", document, required=known, optional=_OPTIONAL)
-        if document["schema"] != _SCHEMA:
+        if isinstance(document["schema"], bool) or document["schema"] != _SCHEMA:
             raise ValueError(f"schema must be {_SCHEMA}, got {document['schema']!r}: written by another version?")
         for name in ("symbol", "session"):
             if not isinstance(document.get(name, ""), str):
@@ -147,10 +148,7 @@ class Calibration:
         curves = {"permanent_impact", "drift", "gap_variance"}
         _check_keys("[market]", entries, required={"volatility", "volume"}, optional=curves)
         market = Market(TimeGrid(times), **{k: _numbers(f"market.{k}", v) for k, v in entries.items()})
-        fields = {f.name for f in dataclasses.fields(Provenance)}
-        for index, entry in enumerate(document.get("provenance", ())):
-            _check_keys(f"provenance[{index}]", entry, required=fields)
-        provenance = tuple(Provenance(**entry) for entry in document.get("provenance", ()))
+        provenance = _provenance(document.get("provenance", []))
         cost, session = _cost(document["cost"]), document.get("session", "")
         kernel = _kernel(document["kernel"]) if "kernel" in document else None
         return cls(document["symbol"], market, cost, provenance, session, kernel, _risk_aversion(document))
@@ -168,7 +166,7 @@ def _parameters(cost: ExecutionCost) -> dict[str, Any]:
 
 def _cost(entries: Any) -> ExecutionCost:
     classes = {kind: cls for cls, kind in _KINDS.items()}
-    if not isinstance(entries, dict) or entries.get("kind") not in classes:
+    if not isinstance(entries, dict) or entries.get("kind") not in list(classes):
         raise ValueError(f"cost.kind must be one of {sorted(classes)}, got {entries!r}")
     cls = classes[entries["kind"]]
     names = {field.name for field in dataclasses.fields(cls)}
@@ -189,7 +187,7 @@ def _kernel_entries(kernel: ImpactKernel) -> dict[str, Any]:
 
 def _kernel(entries: Any) -> ImpactKernel:
     classes = {kind: cls for cls, kind in _KERNELS.items()}
-    if not isinstance(entries, dict) or entries.get("kind") not in classes:
+    if not isinstance(entries, dict) or entries.get("kind") not in list(classes):
         raise ValueError(f"kernel.kind must be one of {sorted(classes)}, got {entries!r}")
     cls = classes[entries["kind"]]
     names = {field.name for field in dataclasses.fields(cls)}
@@ -199,6 +197,26 @@ def _kernel(entries: Any) -> ImpactKernel:
     permanent = numbers.pop(_PERMANENT, None)
     kernel = cls(**numbers)
     return kernel if permanent is None else SumKernel((kernel, ExponentialKernel(permanent, 0.0)))
+
+
+def _provenance(entries: Any) -> tuple[Provenance, ...]:
+    """Where the numbers of a file come from, every field of its type."""
+    if not isinstance(entries, list):
+        raise ValueError(f"provenance must be a list of tables, got {entries!r}")
+    fields = {f.name for f in dataclasses.fields(Provenance)}
+    for index, entry in enumerate(entries):
+        where = f"provenance[{index}]"
+        _check_keys(where, entry, required=fields)
+        for name in ("name", "unit", "note"):
+            if not isinstance(entry[name], str):
+                raise ValueError(f"{where}.{name} must be text, got {entry[name]!r}")
+        for name in ("value", "std_error"):
+            if isinstance(entry[name], list):
+                raise ValueError(f"{where}.{name} must be a number, got {entry[name]!r}")
+            _numbers(f"{where}.{name}", entry[name])
+        if entry["origin"] not in get_args(Origin):
+            raise ValueError(f"{where}.origin must be one of {get_args(Origin)}, got {entry['origin']!r}")
+    return tuple(Provenance(**entry) for entry in entries)
 
 
 def _risk_aversion(document: dict[str, Any]) -> float | None:
@@ -226,6 +244,8 @@ def _numbers(name: str, value: Any) -> float | np.ndarray:
     for index, item in enumerate(items):
         if isinstance(item, bool) or not isinstance(item, int | float):
             raise ValueError(f"{name}[{index}] must be a number, got {item!r}")
+        if isinstance(item, int) and abs(item) > sys.float_info.max:
+            raise ValueError(f"{name}[{index}] must be a number of 64 bits, got one of {item.bit_length():,} bits")
     return np.asarray(items, np.float64) if isinstance(value, list) else float(value)
 
 

@@ -11,21 +11,24 @@ The errors are those of a Brownian price: its value at T_post, and its mean over
 on each other, so the second equation is taken given the first: both rows then have unit variance and are independent.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxexec.calibration.entry import enter_rows, start_of
+from jaxexec.calibration.entry import Entry, enter_rows, start_of
 from jaxexec.calibration.general import drawn, settings_of
 from jaxexec.calibration.jackknife import Errors, jackknifed
 from jaxexec.calibration.objective import Loss
 from jaxexec.calibration.parameter_fit import ParameterFit
 from jaxexec.calibration.run_fit import run_fit
 from jaxexec.calibration.transforms import POSITIVE, Bound
-from jaxexec.numerics.arrays import positive_log
+from jaxexec.numerics.arrays import is_concrete, positive_log
+from jaxexec.numerics.status import replace_where
 
 _NAMES = ("gamma", "alpha", "delta", "eta", "beta")
 _BOUNDS: dict[str, Bound] = dict.fromkeys(("gamma", "alpha", "eta", "beta"), POSITIVE)
@@ -79,7 +82,8 @@ def meta_order_impact(
         `almgren_2005_model` make costs of them. Rows count twice: one a equation.
 
     Raises:
-        ValueError: a wrong shape or option; of one set, a row that is not finite or of the wrong sign.
+        ValueError: a wrong shape or option; of one set, a row that is not finite or of the wrong sign, or whose
+            price was taken before the order ended.
 
     Source: Almgren, Thum, Hauptmann and Li, Direct estimation of equity market impact, Risk (2005); the equations are
     quoted from memory, the covariance of the errors is derived here.
@@ -94,6 +98,7 @@ def meta_order_impact(
         "inverse_turnover": inverse_turnover,
     }
     entry = enter_rows({"permanent": permanent, "realised": realised, **positive}, mask, positive=tuple(positive))
+    entry = _settled_after(entry)
     known = start_of("fixed", fixed, _NAMES, entry)
     names = tuple(name for name in _NAMES if name not in known)
     settings = settings_of(names, known, bounds, _BOUNDS, loss, threshold, covariance, max_steps, True)
@@ -163,9 +168,28 @@ def square_root_law(
     return jackknifed(found, _law_left, settings, rows, known, entry.row) if covariance == "hc3" else found
 
 
+def _settled_after(entry: Entry) -> Entry:
+    """The rows, lanes bad where a price was taken before its order ended.
+
+    Raises:
+        ValueError: a concrete row of one set is such.
+    """
+    early = (entry.columns["settled"] < entry.columns["horizon"]) & entry.row
+    if entry.single and is_concrete(early) and np.any(np.asarray(early)):
+        at = int(np.argmax(np.asarray(early[0])))
+        settled, horizon = (float(entry.columns[name][0, at]) for name in ("settled", "horizon"))
+        raise ValueError(f"settled[{at}] must be at least horizon[{at}], {horizon}, got {settled}")
+    lost = early.any(1)
+    columns = entry.columns
+    safe = {
+        name: replace_where(jnp.broadcast_to(lost[:, None], x.shape), x, jnp.ones_like(x))
+        for name, x in columns.items()
+    }
+    return dataclasses.replace(entry, columns=safe, bad=entry.bad | lost)
+
+
 def _rows(columns: dict[str, Array], joint: bool) -> dict[str, Float[Array, "lanes orders"]]:
     horizon, settled = columns["horizon"], columns["settled"]
-    settled = jnp.maximum(settled, horizon)
     permanent = columns["permanent"] / columns["volatility"]
     temporary = columns["realised"] / columns["volatility"] - permanent / 2
     given = jnp.sqrt(horizon / 12 * (4 - 3 * horizon / settled))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -101,14 +102,14 @@ def observed_preferences(
     if starts == 1 and problem.terminal_penalty is None:
         begun, costate = _begun(settings, common, deviations, problem, seen, points)
         near = {"costate": costate[None] if common else costate}
-    flat = data["seen"].reshape(lanes, -1)
+    flat = data["seen"].reshape(lanes, math.prod(data["seen"].shape[1:]))
     bad = ~jnp.isfinite(flat).all(1)
     lost = jnp.broadcast_to(bad.reshape(lanes, *[1] * (data["seen"].ndim - 1)), data["seen"].shape)
     safe = data | near | {"seen": replace_where(lost, data["seen"], jnp.zeros_like(data["seen"]))}
     row, model = jnp.ones(flat.shape, bool), Observed(names, common, deviations)
     nodes = observed.shape[-1] - 1
     # The trades of a schedule are one more than what they tell: their sum is the order.
-    n = jnp.full(lanes, flat.shape[1] // seen.shape[1] * nodes, jnp.int32)
+    n = jnp.full(lanes, flat.shape[1] // max(seen.shape[1], 1) * nodes, jnp.int32)
     found = compiled_fit(model, settings, points, safe, {}, row, bad, data, single or common, n, begun)
     if kind not in ("hc3", "clustered"):
         return found

@@ -102,20 +102,25 @@ def same_in_all_states(fits: ParameterFit) -> StateTest:
     """Wald's test that the parameters of all fits of a batch are the same, in the parameters without bounds.
 
     Args:
-        fits: One fit a state, on one leading axis; those that failed are left out.
+        fits: One fit a state, on one leading axis; those that failed, or whose errors are infinite, are left out.
 
     Raises:
         ValueError: `fits` is no batch.
     """
     if np.ndim(fits.status) != 1:
         raise ValueError("fits must be a batch with one leading axis: one fit a state")
-    used = np.flatnonzero(np.asarray(fits.status) <= Status.LOCAL)
+    finite = np.isfinite(np.asarray(fits.free_covariance)).all((1, 2))
+    used = np.flatnonzero((np.asarray(fits.status) <= Status.LOCAL) & finite)
     p = len(fits.names)
     numerator, denominator = (len(used) - 1) * p, int(np.sum(np.asarray(fits.n)[used])) - p * len(used)
     if len(used) < 2 or denominator < 1:
         return StateTest(np.nan, max(numerator, 0), max(denominator, 0), np.nan)
-    values = np.asarray(fits.free_values, float)[used]
-    weights = np.linalg.pinv(np.asarray(fits.free_covariance, float)[used], hermitian=True)
+    values, covariance = (np.asarray(x, float)[used] for x in (fits.free_values, fits.free_covariance))
+    # In units of the errors: what counts as singular is then no matter of currency.
+    size = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)).max(0)
+    size = np.where(size > 0, size, 1)
+    values, covariance = values / size, covariance / (size[:, None] * size[None])
+    weights = np.linalg.pinv(covariance, hermitian=True)
     mean = np.linalg.solve(weights.sum(0), np.einsum("sij,sj->i", weights, values))
     apart = values - mean
     statistic = float(np.einsum("si,sij,sj->", apart, weights, apart)) / numerator

@@ -146,7 +146,11 @@ def _read_market(path: Path) -> "Calibration":
     try:
         with jax.enable_x64(True):  # a file holds numbers of 64 bits, whatever the precision of the run
             calibration = Calibration.from_toml(text)
-            day_of(calibration)  # a cost that is no power law, or a curve where a number is due, is refused here
+            day = day_of(calibration)  # a cost that is no power law, or a curve where a number is due, is refused here
+            if day.edges[0] != 0 or day.edges[-1] != 1:
+                raise ValueError(
+                    f"grid.times must run from 0 to 1, a trading day, got {day.edges[0]} to {day.edges[-1]}"
+                )
             return calibration
     except (ValueError, KeyError, TypeError) as error:
         raise FileError(path, f"not a market ({error})", "Write it again with `jaxexec calibrate`.") from error

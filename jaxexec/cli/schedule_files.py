@@ -139,6 +139,11 @@ def _schedule(
     again = np.flatnonzero(np.diff(along[rows]) <= 0)
     if len(again):
         raise refuse("a step or a time comes twice", int(rows[again[0] + 1]))
+    if "start" not in columns and "step" in columns:
+        # An even cut of the horizon has no place for a step that is not there.
+        apart = np.flatnonzero(np.abs(np.diff(along[rows]) - 1) > 1e-9)
+        if len(apart):
+            raise refuse("steps are no consecutive numbers: is one missing?", int(rows[apart[0] + 1]))
     times = _nodes(rows, columns, horizon, by_moment, refuse)
     if "trades" in columns and not by_moment:
         trades = columns["trades"][rows]

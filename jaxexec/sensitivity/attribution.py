@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxexec.liquidation import Liquidation, as_trades, expected_cost, objective
 from jaxexec.numerics.arrays import as_float, is_concrete
-from jaxexec.numerics.status import Status, poison
+from jaxexec.numerics.status import Status, poison, taint
 from jaxexec.sensitivity.levels import names_of
 from jaxexec.solvers import solve
 from jaxexec.solvers.plan import ScheduleSolver
@@ -119,6 +119,8 @@ def attribute(
     planned, realised = alike(planned, realised)
     given = None if trades is None else as_trades(planned, trades)
     bill = None if realised_cost is None else as_float("realised_cost", realised_cost).astype(planned.shares.dtype)
+    if bill is not None and bill.ndim:
+        raise ValueError(f"realised_cost must be a scalar, got shape {bill.shape}; use jax.vmap for many orders")
     return _attribute(planned, realised, given, bill, measure, nodes, solver)
 
 
@@ -126,6 +128,7 @@ def attribute(
 def _attribute(planned, realised, trades: Any, bill, measure: Measure, nodes, solver) -> ForecastAttribution:
     plan = solve(planned, solver) if trades is None else None
     done: Any = trades if plan is None else plan.trades
+    given = (planned, realised, trades, bill)
     numbers = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((planned, realised, trades))]
     lost = ~functools.reduce(jnp.logical_and, numbers)
     lost = lost if plan is None else lost | (plan.status > Status.LOCAL)
@@ -153,9 +156,10 @@ def _attribute(planned, realised, trades: Any, bill, measure: Measure, nodes, so
     status = jnp.where(finite, Status.OK, Status.NONFINITE_INPUT)
     status = status if plan is None else jnp.where(plan.status > Status.LOCAL, plan.status, status)
     failed = status > Status.LOCAL
+    everywhere = taint(given, failed)
 
     def safe(x: Array) -> Array:
-        return poison(jnp.where(failed, 0, x), failed)
+        return poison(jnp.where(failed, 0, x) + everywhere, failed)
 
     kept = {name: safe(p) for name, p in zip(names, parts, strict=True) if name.rsplit(".", 1)[-1] not in _APART}
     return ForecastAttribution(safe(low), safe(high), safe(paid), kept, safe(residual), status.astype(jnp.int32))

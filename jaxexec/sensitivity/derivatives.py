@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxexec.numerics.arrays import is_concrete
-from jaxexec.numerics.status import Status, poison
+from jaxexec.numerics.status import Status, poison, taint
 from jaxexec.sensitivity.answers import Answers, OptimalCost, direct_slopes
 from jaxexec.sensitivity.levels import as_traced, levels, unit_of
 
@@ -196,7 +196,7 @@ def _sensitivities(inputs: Any, of: Answers, parameters: Any, by_step: tuple[str
     else:
         bent, (first, (answers, first, status)) = None, sloped(chosen.values)
     failed = status > Status.LOCAL
-    answers, first, bent = (spoilt(x, failed) for x in (answers, first, bent))
+    answers, first, bent = (spoilt(x, failed, inputs) for x in (answers, first, bent))
     return Sensitivities(chosen.names, chosen.values, answers, first, bent, status)
 
 
@@ -209,9 +209,11 @@ def split(found: Any) -> tuple[dict[str, Array], Array]:
     return answers, (own if status is None else jnp.max(jnp.asarray(status))).astype(jnp.int32)
 
 
-def spoilt(tree: Any, failed: Array) -> Any:
-    """NaN throughout where `failed`."""
-    return jax.tree.map(lambda x: poison(jnp.where(failed, 0, x), failed), tree)
+def spoilt(tree: Any, failed: Array, inputs: Any) -> Any:
+    """NaN throughout where `failed`, and in what is then asked of the floating `inputs`."""
+    floating = [x for x in jax.tree.leaves(inputs) if jnp.issubdtype(jnp.result_type(x), jnp.floating)]
+    everywhere = taint(floating, failed)
+    return jax.tree.map(lambda x: poison(jnp.where(failed, 0, x) + everywhere.astype(x.dtype), failed), tree)
 
 
 def _words(name: str) -> str:

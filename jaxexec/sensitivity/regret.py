@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxexec.liquidation import Liquidation
-from jaxexec.numerics.status import Status, poison
+from jaxexec.numerics.status import Status, poison, taint
 from jaxexec.sensitivity.attribution import alike
 from jaxexec.solvers import solve
 from jaxexec.solvers.bound import bound_by
@@ -63,9 +63,10 @@ def _planning_regret(planned: Liquidation, true: Liquidation, solver) -> Plannin
     bound = bound_by(true, jnp.where(unplanned, best.trades, plan.trades), best)
     status = jnp.where(plan.status > Status.LOCAL, plan.status, bound.status)
     failed = status > Status.LOCAL
+    everywhere = taint((planned, true), failed)
 
     def safe(x: Array) -> Array:
-        return poison(jnp.where(failed, 0, x), failed)
+        return poison(jnp.where(failed, 0, x) + everywhere, failed)
 
     return PlanningRegret(
         safe(bound.excess), safe(bound.relative_excess), plan.trades, best.objective, status.astype(jnp.int32)

@@ -27,11 +27,11 @@ from jaxexec.costs.mixture import MixedCost, stacked
 from jaxexec.liquidation import Liquidation, Schedule
 from jaxexec.market import Market
 from jaxexec.numerics.arrays import as_float, check
-from jaxexec.numerics.status import Status, poison
+from jaxexec.numerics.status import Status, poison, taint
 from jaxexec.sensitivity.minimax import Cases, least_worst, numbers_of, with_numbers
 from jaxexec.solvers import solve
 from jaxexec.solvers.plan import ScheduleSolver
-from jaxexec.solvers.verdict import comparable
+from jaxexec.solvers.verdict import comparable, harmless_where
 
 Criterion = Literal["expected", "worst"]
 
@@ -174,21 +174,25 @@ def _stacked(scenarios: Liquidation | Sequence[Liquidation]) -> Liquidation:
 def _robust(batch: Liquidation, probabilities: Array, criterion: Criterion, solver) -> RobustSchedule:
     alone = jax.vmap(lambda p: solve(p, solver))(batch)
     lost = jnp.max(alone.status) > Status.LOCAL
-    cases = Cases(batch, alone)
+    everywhere = taint((batch, probabilities), lost)
+    worst_status = jnp.max(alone.status)
+    # Harmless numbers there: gradients that mask a failed lane stay finite.
+    batch = jax.vmap(lambda p: harmless_where(lost, p))(batch)
+    cases = Cases(batch, jax.tree.map(lambda x: jnp.where(lost, jnp.zeros_like(x), x), alone))
     if criterion == "worst" and probabilities.shape[0] > 1:
         schedule, weights, lower, close = least_worst(cases, blend, solver, lost)
     else:
         schedule, weights = solve(blend(batch, probabilities), solver), probabilities
         lower, close = None, jnp.asarray(Status.OK)
-    found = cases.regrets(schedule.trades)
+    found = cases.regrets(jnp.where(schedule.status > Status.LOCAL, 0, schedule.trades))
     expected, worst = jnp.sum(probabilities * found), jnp.max(found)
     gap = schedule.duality_gap if lower is None else jnp.maximum(worst - lower, 0)
-    status = jnp.maximum(jnp.max(alone.status), schedule.status)
+    status = jnp.maximum(worst_status, schedule.status)
     status = jnp.where(status <= Status.LOCAL, jnp.maximum(status, close), status)
     failed = status > Status.LOCAL
 
     def safe(tree):
-        return jax.tree.map(lambda x: poison(jnp.where(failed, 0, x), failed), tree)
+        return jax.tree.map(lambda x: poison(jnp.where(failed, 0, x) + everywhere, failed), tree)
 
     found, expected, worst, weights = safe((found, expected, worst, weights))
     kept = with_numbers(schedule, safe(numbers_of(schedule)))

@@ -16,9 +16,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxexec.numerics.arrays import as_float, check, is_concrete
-from jaxexec.numerics.status import Status, is_usable
+from jaxexec.numerics.status import Status, is_usable, replace_where
 from jaxexec.sensitivity.answers import Answers, OptimalSchedule
-from jaxexec.sensitivity.derivatives import sensitivities, split
+from jaxexec.sensitivity.derivatives import sensitivities, split, spoilt
 from jaxexec.sensitivity.levels import as_traced, levels
 
 if TYPE_CHECKING:
@@ -181,20 +181,25 @@ def delta_method(
 
     Raises:
         ValueError: an unknown name, another shape, or a concrete matrix that is not finite or symmetric or has a
-            negative diagonal.
+            negative eigenvalue.
 
     Source: e.g. Greene, Econometric Analysis, appendix D.
     """
     found = sensitivities(inputs, OptimalSchedule() if of is None else of, parameters=parameters, by_step=by_step)
     sigma = _checked(covariance, found.parameters, found.values)
 
-    def error(jacobian: Array) -> Array:
+    def error(jacobian: Array, sigma: Array) -> Array:
         square = jnp.sum(jacobian * _last_axis(jacobian, sigma), axis=-1)
         positive = ~(square <= 0)
         return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
-    errors = {name: error(jacobian) for name, jacobian in found.first.items()}
-    return Bands(found.parameters, found.values, sigma, found.answers, errors, found.first, found.status)
+    known = jnp.all(jnp.isfinite(sigma)) & jnp.all(jnp.diagonal(sigma) >= 0)
+    status = jnp.where(is_usable(found.status) & ~known, Status.NONFINITE_INPUT, found.status).astype(jnp.int32)
+    failed = ~is_usable(status)
+    safe = replace_where(jnp.broadcast_to(failed, sigma.shape), sigma, jnp.zeros_like(sigma))
+    errors = {name: error(jnp.where(failed, 0, jacobian), safe) for name, jacobian in found.first.items()}
+    answers, errors, first = spoilt((found.answers, errors, found.first), failed, (as_traced(inputs), sigma))
+    return Bands(found.parameters, found.values, sigma, answers, errors, first, status)
 
 
 def draw(
@@ -261,7 +266,11 @@ def _checked(covariance: ArrayLike, names: tuple[str, ...], values: Array) -> Fl
     if is_concrete(sigma):
         host = np.asarray(sigma, float)
         scale = np.sqrt(np.outer(np.diag(host), np.diag(host)))
+        unit = host / np.where(scale > 0, scale, 1)
+        least = float(np.linalg.eigvalsh((unit + unit.T) / 2)[0]) if host.size else 0.0
         check("covariance − its transpose", jnp.abs(sigma - sigma.T), lambda v: v <= 1e-6 * scale, "0: it is symmetric")
+        if least < -1e-6 * count:
+            raise ValueError(f"covariance must have no negative eigenvalue; its correlations have {least:.3g}")
     return sigma.astype(values.dtype)
 
 

@@ -126,7 +126,8 @@ def _response(problem: Liquidation, path: _Path, moves: Sequence[Move]) -> Respo
     sold = jnp.where(open_[:, None], moved[:-1] - moved[1:], 0)
 
     def envelope(p: Liquidation) -> Array:
-        p = eqx.tree_at(lambda p: p.risk_aversion, p, lax.stop_gradient(p.risk_aversion))
+        # The order's own γ: held here, but not where this slope is differentiated once more.
+        p = eqx.tree_at(lambda p: p.risk_aversion, p, problem.risk_aversion)
         return lagrangian(build(p), inventory, marginal) + constant_part(p)
 
     # With γ held, dU = dE + (γ/2) dVar; and γ brings Var/2 to U alone.

@@ -142,3 +142,24 @@ def test_stocks_that_do_not_differ_are_drawn_together():
     assert int(pooled.status) in (jx.Status.OK, jx.Status.OK_INACCURATE)
     apart = [np.std(x.values, axis=0) for x in (pooled.stocks, fits)]
     assert np.all(apart[0] < 0.7 * apart[1])
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 5)])
+def test_no_rows_are_too_few_rows(shape):
+    found = execution_cost(np.zeros(shape), np.zeros(shape))
+    assert found.values.shape == (*shape[:-1], 3)
+    assert np.all(np.asarray(found.status) == jx.Status.INSUFFICIENT_DATA) and np.isnan(found.values).all()
+
+
+def test_one_row_in_other_units_does_not_spoil_a_robust_fit():
+    """Whatever the size of one outlier, Huber's estimate is the one that a merely large outlier has."""
+    rng = np.random.default_rng(0)
+    rate = rng.uniform(0.01, 0.3, 60)
+    paid = 0.1 * rate**0.6 + 0.004 + 0.002 * rng.standard_normal(60)
+    batch = np.tile(paid, (4, 1))
+    batch[:, 4] = 0.5, 1e2, 1e4, 1e6
+    found = execution_cost(np.tile(rate, (4, 1)), batch, loss="huber")
+    np.testing.assert_array_equal(found.status, jx.Status.OK)
+    for name in ("values", "std_errors"):
+        np.testing.assert_allclose(getattr(found, name), np.tile(getattr(found, name)[:1], (4, 1)), rtol=1e-3)
+    assert np.all(np.abs(found.values[3] - TRUTH) < 3 * np.asarray(found.std_errors[3]))

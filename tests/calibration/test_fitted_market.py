@@ -64,6 +64,16 @@ def test_cost_of_executions():
     assert found.market is STATED.market and found.of("volume") == STATED.of("volume")
     fixed = calibration.with_execution_cost(STATED, fit_of({"eta": 0.1, "psi": 0.01}))
     assert float(fixed.cost.phi) == 0.6 and fixed.of("phi").origin == "given"
+    held = calibration.with_execution_cost(STATED, fit_of({"eta": 0.1, "psi": 0.01}), fixed={"phi": 0.5})
+    assert float(held.cost.phi) == 0.5 and float(held.cost.eta) == pytest.approx(0.1)
+    assert held.of("phi").note.startswith("held fixed")
+    for wrong, said in (
+        ({"eta": 1.0}, "which was fitted"),
+        ({"colour": 1.0}, "none of"),
+        ({"phi": math.nan}, "finite"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            calibration.with_execution_cost(STATED, fit_of({"eta": 0.1, "psi": 0.01}), fixed=wrong)
 
 
 def test_impact_of_meta_orders_is_the_model_of_the_paper():
@@ -73,7 +83,9 @@ def test_impact_of_meta_orders_is_the_model_of_the_paper():
     costs = []
     for x in (0.05, 0.1):
         fit = fit_of(values)
-        found = calibration.with_meta_order_impact(STATED, fit, turnover=x, horizon=0.5, inverse_turnover=theta)
+        found = calibration.with_meta_order_impact(
+            STATED, fit, turnover=x, horizon=0.5, inverse_turnover=theta, fixed={"alpha": 1.0}
+        )
         market = found.market
         order = jx.Liquidation(0.1 * volume, market, dataclasses.replace(found.cost, psi=jnp.asarray(0.0)), 0.0)
         grid = jx.Market(jx.TimeGrid.uniform(0.5, 4), sigma, volume, market.permanent_impact)
@@ -87,6 +99,13 @@ def test_impact_of_meta_orders_is_the_model_of_the_paper():
     assert found.of("eta").std_error == pytest.approx(sigma * float(fit.std_error("eta")))
     with pytest.raises(ValueError, match="horizon must be positive"):
         calibration.with_meta_order_impact(STATED, fit, turnover=0.1, horizon=0.0, inverse_turnover=theta)
+    with pytest.raises(ValueError, match="fit lacks alpha, which it held fixed: say at what"):
+        calibration.with_meta_order_impact(STATED, fit, turnover=0.1, horizon=0.5, inverse_turnover=theta)
+    bare = fit_of({"gamma": 0.3, "eta": 0.1, "beta": 0.6})
+    held = calibration.with_meta_order_impact(
+        STATED, bare, turnover=0.02, horizon=0.5, inverse_turnover=150.0, fixed={"alpha": 0.8, "delta": 0.0}
+    )
+    assert held.of("permanent_impact").value == pytest.approx(sigma * 0.3 * 0.5 * 0.04**0.8 / (0.02 * volume))
     with pytest.raises(ValueError, match="fit lacks beta"):
         few = fit_of({"gamma": 0.3, "eta": 0.1})
         calibration.with_meta_order_impact(STATED, few, turnover=0.1, horizon=0.5, inverse_turnover=theta)
@@ -167,3 +186,28 @@ def test_preferences_and_what_is_refused():
     lost = eqx.tree_at(lambda f: (f.singular_values, f.directions), lost, (jnp.asarray([0.0, 1.0]), null))
     with pytest.raises(ValueError, match=r"RANK_DEFICIENT.*cannot tell 0.707 log risk_aversion"):
         calibration.with_preferences(STATED, lost)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("volatility = 0.5", "volatility = 1" + "0" * 400, r"market.volatility\[0\] must be a number of 64 bits"),
+        ('kind = "power-law"', 'kind = ["power-law"]', "cost.kind must be one of"),
+        ("schema = 1", "schema = true", "schema must be 1"),
+        ('origin = "given"', 'origin = "stolen"', r"provenance\[0\].origin must be one of"),
+        ("value = 0.5", 'value = "much"', r"provenance\[0\].value\[0\] must be a number"),
+        ("value = 0.5", "value = [0.5]", r"provenance\[0\].value must be a number"),
+        ('name = "volatility"', "name = 3", r"provenance\[0\].name must be text"),
+    ],
+)
+def test_a_file_that_is_no_market_is_refused_by_the_key(old, new, said):
+    text = STATED.to_toml()
+    assert old in text
+    with pytest.raises(ValueError, match=said):
+        Calibration.from_toml(text.replace(old, new, 1))
+
+
+def test_provenance_is_a_list():
+    text = STATED.to_toml().split("[[provenance]]")[0].replace("schema = 1", "schema = 1\nprovenance = 3")
+    with pytest.raises(ValueError, match="provenance must be a list"):
+        Calibration.from_toml(text)

@@ -104,3 +104,13 @@ def test_square_root_law_is_a_regression_on_the_root():
     fixed = square_root_law(cost, turnover=turnover, volatility=volatility, covariance="classical")
     x, y = turnover**0.5, cost / volatility
     np.testing.assert_allclose(fixed["prefactor"], x @ y / (x @ x), rtol=1e-9)
+
+
+def test_a_price_before_the_end_of_its_order_is_refused():
+    data = orders(5, (2, 40))
+    early = data["settled"].at[1, 7].set(0.5 * data["horizon"][1, 7])
+    with pytest.raises(ValueError, match=r"settled\[7\] must be at least horizon\[7\]"):
+        meta_order_impact(**{name: x[1] for name, x in (data | {"settled": early}).items()})
+    spoilt, whole = meta_order_impact(**(data | {"settled": early})), meta_order_impact(**data)
+    assert int(spoilt.status[1]) == jx.Status.NONFINITE_INPUT and np.isnan(spoilt.values[1]).all()
+    np.testing.assert_array_equal(spoilt.values[0], whole.values[0])

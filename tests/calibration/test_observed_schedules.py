@@ -54,6 +54,12 @@ def test_intervals_cover_and_a_bad_schedule_fails_alone():
     np.testing.assert_array_equal(np.delete(spoilt.values, 7, 0), np.delete(found.values, 7, 0))
 
 
+def test_no_schedules_are_no_fits():
+    none = jax.tree.map(lambda x: x[:0], jax.vmap(order)(np.full(1, 2e5)))
+    found = observed_preferences(none, np.zeros((0, none.grid.times.shape[-1] - 1)))
+    assert found.values.shape == (0, 1) and found.status.shape == (0,)
+
+
 def test_a_schedule_returns_risk_aversion_and_exponent_from_any_start():
     rng = np.random.default_rng(3)
     seen = jnp.tile(trades_of(order())[None], (20, 1))

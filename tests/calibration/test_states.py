@@ -1,5 +1,7 @@
 """A fit for each state: rows go where they belong, and the test of equality holds its level and has power."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -51,6 +53,12 @@ def test_the_test_of_equality_holds_its_level_and_has_power():
     assert stats.kstest(p[20:], "uniform").pvalue > 0.01
     found = calibration.same_in_all_states(pairs[-1])
     assert (found.numerator, found.denominator) == (3, 2 * 120 - 6)
+    # Another currency is no other test, and errors that are infinite say nothing of a state.
+    dear = calibration.same_in_all_states(calibration.execution_cost(rate[:2], 1e-6 * paid[:2]))
+    assert dear.statistic == pytest.approx(calibration.same_in_all_states(pairs[0]).statistic, rel=1e-6)
+    three = _of(fits, slice(0, 3))
+    blind = dataclasses.replace(three, free_covariance=three.free_covariance.at[2].set(jnp.inf))
+    assert calibration.same_in_all_states(blind).statistic == calibration.same_in_all_states(pairs[0]).statistic
     one = _of(fits, slice(0, 1))
     assert np.isnan(calibration.same_in_all_states(one).p_value)
     with pytest.raises(ValueError, match="batch"):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from jaxexec.calibration import stated_market
 from jaxexec.cli import markets
 from jaxexec.storage import FileError
 
@@ -43,3 +44,13 @@ def test_impossible_options_are_refused(option):
     name = next(iter(option)).replace("_", "-")
     with pytest.raises(ValueError, match=f"--{name} must be finite"):
         markets.check_assumed(markets.Assumed(**option))
+
+
+def test_a_market_file_is_of_one_trading_day(tmp_path):
+    path = tmp_path / "m.toml"
+    text = stated_market(0.5, 1e6, eta=0.1).to_toml()
+    path.write_text(text)
+    assert list(markets.read_markets([path])) == [""]
+    path.write_text(text.replace("times = [0.0, 1.0]", "times = [0.0, 2.0]"))
+    with pytest.raises(FileError, match=r"grid.times must run from 0 to 1"):
+        markets.read_markets([path])

@@ -99,6 +99,7 @@ def test_forms_of_schedules(tmp_path):
         ({"step": [1, 2], "shares": ["1", "x"]}, r"trades, row 2: no number \('x'\)"),
         ({"step": [1, 2], "shares": [1.0, None]}, "trades, row 2: empty"),
         ({"step": [1, 1], "shares": [1.0, 2.0]}, "row 2: a step or a time comes twice"),
+        ({"step": [1, 2, 4], "shares": [1.0, 2.0, 1.0]}, "row 3: steps are no consecutive numbers"),
         ({"step": [1], "shares": [1.0]}, "fewer than two steps"),
         ({"step": [1, 2], "shares": [1.0, -1.0]}, "sold and bought cancel"),
         ({"start": ["09:30", "12:00"], "end": ["11:00", "16:00"], "shares": [1, 2]}, "row 2: it does not begin where"),

@@ -7,13 +7,22 @@ import numpy as np
 import pytest
 
 import jaxexec as jx
-from jaxexec.sensitivity import BlockPremium, FrontierPoints, OptimalSchedule, robust_schedule, sensitivities
+from jaxexec.sensitivity import (
+    BlockPremium,
+    FrontierPoints,
+    OptimalSchedule,
+    attribute,
+    delta_method,
+    planning_regret,
+    robust_schedule,
+    sensitivities,
+)
 from jaxexec.sensitivity.levels import levels, names_of
 from tests.problems import one
 from tests.solvers.test_lowering import custom_calls
 
 SCALES = {"drift": 0.3, "target": 1e4}
-FEW = ("shares", "eta", "phi", "volume")
+FEW = ("shares", "eta", "phi", "risk_aversion", "volume")
 SCHEDULE = OptimalSchedule()
 
 
@@ -244,3 +253,36 @@ def test_another_value_is_no_other_programme():
     once = len(traced)
     sensitivities({"a": 4.0}, answer)
     assert len(traced) == once
+
+
+def test_a_failed_lane_is_nan_where_it_is_asked_and_zero_where_it_is_masked():
+    """The second of three orders has a cap that it cannot keep: slopes, regrets and errors, differentiated."""
+    grid = jx.TimeGrid.uniform(1.0, 4)
+
+    def order(volatility, cap):
+        cost = jx.ParticipationCap(jx.PowerLawCost(0.1, 0.75, 0.004), cap)
+        return jx.Liquidation(2e5, jx.Market(grid, volatility, 4e6), cost, 3e-6)
+
+    def answers(volatility, cap):
+        one, true = order(volatility, cap), order(0.9, cap)
+        both = jax.tree.map(lambda a, b: jnp.stack([a, b]), one, order(0.9, 0.2 + 0 * cap))
+        variance = jnp.diag(jnp.asarray([1e-4]))
+        return {
+            "slope": sensitivities(one, parameters=("eta",)).first["objective"][0],
+            "band": delta_method(one, variance, parameters=("eta",)).std_errors["objective"],
+            "regret": planning_regret(one, true).value,
+            "attributed": attribute(one, true).residual,
+            "robust": robust_schedule(both).worst_regret,
+        }
+
+    def total(volatility, asked):
+        found = jax.vmap(answers)(volatility, jnp.asarray([0.2, 0.01, 0.2]))
+        return jax.tree.map(lambda x: jnp.sum(jnp.where(asked, x, 0.0)), found)
+
+    slopes = jax.jit(jax.jacrev(total))
+    volatility = jnp.full(3, 0.6)
+    masked, whole = slopes(volatility, jnp.asarray([True, False, True])), slopes(volatility, jnp.ones(3, bool))
+    for name, slope in masked.items():
+        assert slope[1] == 0 and slope[0] != 0, name
+        np.testing.assert_array_equal(slope[jnp.asarray([0, 2])], whole[name][jnp.asarray([0, 2])], name)
+        assert np.isnan(whole[name][1]), name

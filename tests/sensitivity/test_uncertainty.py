@@ -117,6 +117,19 @@ def test_failed_and_narrow(order, bands):
     np.testing.assert_allclose(found.std_errors["objective"], bands.std_errors["objective"], rtol=1e-3)
 
 
+def test_a_covariance_that_is_none(order):
+    """Concrete: refused. Traced: a status and NaN, never OK."""
+    names = NAMES[:2]
+    with pytest.raises(ValueError, match="no negative eigenvalue"):
+        delta_method(order, np.array([[1.0, 2.0], [2.0, 1.0]]), SCHEDULE, parameters=names)
+    traced = jax.jit(lambda c: delta_method(order, c, SCHEDULE, parameters=names))
+    for first in (jnp.nan, -1.0):
+        found = traced(jnp.diag(jnp.asarray([first, 1e-4])))
+        assert int(found.status) == jx.Status.NONFINITE_INPUT
+        assert np.isnan(found.std_errors["objective"]) and np.isnan(found.answers["objective"])
+    assert int(traced(jnp.diag(jnp.asarray([1e-4, 1e-4]))).status) == jx.Status.OK
+
+
 def test_shown(bands):
     table = bands.table()
     assert [row[0] for row in table.rows] == ["expected cost", "objective", "variance"]
