@@ -117,11 +117,11 @@ def with_fit(source: Source, base: "Calibration", one: Fitted, as_cost: bool = F
         market = calibration.with_execution_cost(base, fit, pooled=pooled)
     elif source == "meta-orders":
         assert one.lane is not None
-        typical = {
-            name: float(np.median(one.lane.columns[name][one.lane.mask]))
-            for name in ("turnover", "horizon", "inverse_turnover")
-        }
-        market = calibration.with_meta_order_impact(base, one.fit, **typical)
+        names = ("turnover", "horizon", "inverse_turnover")
+        turnover, horizon, inverse = (float(np.median(one.lane.columns[name][one.lane.mask])) for name in names)
+        market = calibration.with_meta_order_impact(
+            base, one.fit, turnover=turnover, horizon=horizon, inverse_turnover=inverse
+        )
     elif source == "flow":
         assert one.kernel is not None
         market = calibration.with_propagator(base, one.kernel, as_cost=as_cost)

@@ -195,9 +195,11 @@ def constant_part(problem: Liquidation) -> Float[Array, ""]:
 def _take_off_spread(cost: ExecutionCost, monotone: Array, sign: Array) -> tuple[ExecutionCost, Array, Array]:
     """Cost less its spread where the order is one-sided and the spread constant.
 
-    The subtrahend carries no derivative, so that a spread which varies in time keeps its effect on the schedule.
+    One spread for all steps is taken off with its derivative: it moves no trade, and where H' is steep this would not be
+    the difference of two large numbers. One for each step is taken off without, and keeps its effect on the schedule.
     """
-    spread = lax.stop_gradient(cost.half_spread())
+    spread = cost.half_spread()
+    spread = lax.stop_gradient(spread) if spread.ndim else spread
     constant = jnp.max(spread)
     monotone = monotone & (jnp.min(spread) == constant)
     taken = jnp.where(monotone, constant, 0)
