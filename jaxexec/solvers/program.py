@@ -195,8 +195,8 @@ def constant_part(problem: Liquidation) -> Float[Array, ""]:
 def _take_off_spread(cost: ExecutionCost, monotone: Array, sign: Array) -> tuple[ExecutionCost, Array, Array]:
     """Cost less its spread where the order is one-sided and the spread constant.
 
-    One spread for all steps is taken off with its derivative: it moves no trade, and where H' is steep this would not be
-    the difference of two large numbers. One for each step is taken off without, and keeps its effect on the schedule.
+    One spread for all steps is taken off with its derivative: it moves no trade, and where H' is steep rounding would
+    say that it does. One for each step is taken off without, and keeps its effect on the schedule.
     """
     spread = cost.half_spread()
     spread = lax.stop_gradient(spread) if spread.ndim else spread
