@@ -4,18 +4,17 @@ import functools
 import operator
 from collections.abc import Iterable
 
-import jax
 import jax.numpy as jnp
-from jax import lax
 
-from jaxexec.costs.conjugate import hamiltonian_by_root, looks_convex, rate_by_root, slope_of
-from jaxexec.costs.contract import CurvePoint, ExecutionCost
-from jaxexec.costs.parameters import beyond, checked_costs, is_beyond, replaced
+from jaxexec.costs.added import AddedCosts
+from jaxexec.costs.conjugate import looks_convex
+from jaxexec.costs.contract import ExecutionCost
+from jaxexec.costs.parameters import checked_costs, replaced
 from jaxexec.costs.quadratic import QuadraticCost
 from jaxexec.numerics.arrays import unify
 
 
-class SumCost(ExecutionCost):
+class SumCost(AddedCosts):
     """L(ρ) = Σ_i L_i(ρ): every member is paid for every trade. `first + second` makes one.
 
     Costs add, Hamiltonians do not: H' is the root of Σ L_i'(ρ) = p, H(p) = pρ − L(ρ) there. The bounds are the
@@ -44,40 +43,13 @@ class SumCost(ExecutionCost):
     def curvature(self, rate):
         return _total(cost.curvature(rate) for cost in self.costs)
 
-    def hamiltonian(self, marginal):
-        spread, bare = self._apart()
-        return hamiltonian_by_root(bare, jnp.sign(marginal) * beyond(marginal, spread))
-
-    def optimal_rate(self, marginal):
-        spread, bare = self._apart()
-        return rate_by_root(bare, jnp.sign(marginal) * beyond(marginal, spread))
-
-    def rate_slope(self, marginal):
-        spread, bare = self._apart()
-        rate = rate_by_root(bare, jnp.sign(marginal) * beyond(marginal, spread))
-        low, high = self.bounds()
-        capped = (rate >= high) | (rate <= low)
-        slope = slope_of(bare.curvature(jnp.where(capped, 0, rate)))
-        return jnp.where(~capped & is_beyond(marginal, spread), slope, 0)
-
-    def curve_point(self, rate, marginal, keep_rate):
-        low, high = self.bounds()
-        rate, marginal = jnp.broadcast_arrays(rate, marginal)
-        free = lax.cond(jnp.all(keep_rate), lambda: rate, lambda: self.optimal_rate(marginal).astype(rate.dtype))
-        rate = jnp.where(keep_rate, rate, free)
-        kept = jnp.clip(rate, low, high)
-        marginal = jnp.where(keep_rate, self.marginal(kept), marginal)
-        # Each member's tangent is p ≈ (ρ − intercept)/slope: so they add.
-        points = [cost.curve_point(kept, marginal, jnp.ones_like(kept, bool)) for cost in self.costs]
+    def tangents(self, rate, marginal):
+        points = [cost.curve_point(rate, marginal, jnp.ones_like(rate, bool)) for cost in self.costs]
         known = [point.slope > 0 for point in points]
         inverse = [1 / jnp.where(k, p.slope, 1) for k, p in zip(known, points, strict=True)]
-        bends = [jnp.where(k, i, c.curvature(kept)) for k, i, c in zip(known, inverse, self.costs, strict=True)]
+        bends = [jnp.where(k, i, c.curvature(rate)) for k, i, c in zip(known, inverse, self.costs, strict=True)]
         offsets = [jnp.where(k, i * p.intercept, 0) for k, i, p in zip(known, inverse, points, strict=True)]
-        flat = jnp.where(keep_rate, kept != rate, (rate == 0) & ~is_beyond(marginal, self.half_spread()))
-        flat = flat | (~keep_rate & ((rate >= high) | (rate <= low)))
-        slope = jnp.where(flat, 0, slope_of(_total(bends)))
-        intercept = jnp.where(slope > 0, slope * _total(offsets), kept)
-        return CurvePoint(kept, marginal, slope, intercept)
+        return _total(bends), _total(offsets)
 
     def bounds(self):
         lows, highs = zip(*(cost.bounds() for cost in self.costs), strict=True)
@@ -89,9 +61,7 @@ class SumCost(ExecutionCost):
         return _total(cost.half_spread() for cost in self.costs)
 
     def less_spread(self, spread):
-        # In proportion, so that no member's spread turns negative and all of it comes off exactly.
-        total = self.half_spread()
-        share = jnp.where(total > 0, spread / jnp.where(total > 0, total, 1), 0)
+        share = self._share(spread)
         return replaced(self, costs=tuple(cost.less_spread(share * cost.half_spread()) for cost in self.costs))
 
     def is_convex(self, rates):
@@ -108,11 +78,6 @@ class SumCost(ExecutionCost):
         less = replaced(QuadraticCost(1.0, 0.0), eta=-permanent / 2, psi=zero)
         possible = (permanent == 0).all() | jnp.all(jnp.isfinite(low) & jnp.isfinite(high))
         return replaced(self, costs=(*self.costs, less)), possible
-
-    def _apart(self):
-        """The spread, and the sum without it."""
-        spread = jax.tree.map(lax.stop_gradient, self.half_spread())
-        return spread, self.less_spread(spread)
 
 
 def _total(terms):
