@@ -7,7 +7,7 @@ The least-squares problem with the optimality conditions of the schedule as cons
 by the Gauss–Newton method in all of (q, y, θ). One iteration makes a ladder of the tangents of H', as
 `solvers.guarded_newton` does, and solves it for 1 + p right sides: the schedule at the parameters it has, and how that
 moves with each of them. p normal equations then say how far to go. A search that solves a schedule for every point it
-tries makes some forty such ladders, this one seven.
+tries makes as many ladders for each of its steps as this one makes in all.
 
 What it hands over is a start: `lane_fit` looks at it once more, by `solve`, and searches itself where this one failed.
 """
